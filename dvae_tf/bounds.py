@@ -1,0 +1,130 @@
+"""Bounds on log p(x), as pure functions of log densities, in nats per example.
+
+For each x there are M corruptions x~_m, with q_m = q(z|x~_m), and K latent samples z_km ~ q_m.
+Every tensor of log densities is [K, M, B]; every bound is [B], and larger is better.
+
+| reduction of log w over (k, m) | conditional denominator | mixture denominator           |
+|--------------------------------|-------------------------|-------------------------------|
+| `mean`                         | VAE / DVAE              | marginal DVAE, towards L_cvae |
+| `log_mean_exp`                 | IWAE / DIWAE            | multiple-importance DIWAE     |
+
+Sources: Im et al. (2017), arXiv:1511.06406, equations 6 to 9 (L_dvae, L_cvae); Burda et al. (2016),
+arXiv:1509.00519, equation 8 (IWAE); Yin and Zhou (2018), arXiv:1805.11183 (the mixture column);
+Tucker et al. (2019), arXiv:1810.04152, equation 8 (doubly reparameterised gradient).
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def log_mean_exp(log_values: tf.Tensor, axis: int | tuple[int, ...]) -> tf.Tensor:
+    """Return log((1/n) sum exp(log_values)) over `axis`, without overflow."""
+    axes = (axis,) if isinstance(axis, int) else axis
+    count = tf.reduce_prod([tf.shape(log_values)[a] for a in axes])
+    return tf.reduce_logsumexp(log_values, axis=axis) - tf.math.log(
+        tf.cast(count, log_values.dtype)
+    )
+
+
+def mixture_log_density(cross_log_posterior: tf.Tensor) -> tf.Tensor:
+    """Return log (1/M) sum_j q_j(z_km), the density of the mixture of M corrupted posteriors.
+
+    Args:
+        cross_log_posterior: [M, K, M, B]; entry [j, k, m] is log q of one of the M posteriors at
+            z_km. Along axis 0 every posterior occurs once, in any order.
+
+    Returns:
+        [K, M, B]
+    """
+    return log_mean_exp(cross_log_posterior, axis=0)
+
+
+def log_weights(
+    log_likelihood: tf.Tensor,
+    log_prior: tf.Tensor,
+    log_posterior: tf.Tensor,
+    *,
+    kl_weight: float | tf.Tensor = 1.0,
+) -> tf.Tensor:
+    """Return log w = log p(x|z) + kl_weight (log p(z) - log q(z)).
+
+    Args:
+        log_likelihood: log p(x|z_km), of the clean x.
+        log_prior: log p(z_km).
+        log_posterior: log q_m(z_km) for the conditional column of the table, the result of
+            `mixture_log_density` for the mixture column.
+        kl_weight: 1 for a bound on log p(x); less while the KL term is warmed up.
+    """
+    return log_likelihood + kl_weight * (log_prior - log_posterior)
+
+
+def mean(log_w: tf.Tensor) -> tf.Tensor:
+    """Return the first row of the table: mean_km log w_km. [K, M, B] -> [B]."""
+    return tf.reduce_mean(log_w, axis=(0, 1))
+
+
+def log_mean(log_w: tf.Tensor) -> tf.Tensor:
+    """Return the second row of the table: log mean_km w_km. [K, M, B] -> [B]."""
+    return log_mean_exp(log_w, axis=(0, 1))
+
+
+def analytic_elbo(
+    log_likelihood: tf.Tensor, kl: tf.Tensor, *, kl_weight: float | tf.Tensor = 1.0
+) -> tf.Tensor:
+    """Return mean_km log p(x|z_km) - kl_weight mean_m KL(q_m || p(z)).
+
+    The conditional cell of the `mean` row with the KL term in closed form.
+
+    Args:
+        log_likelihood: [K, M, B]
+        kl: KL(q_m || p(z)), [M, B]
+        kl_weight: as in `log_weights`.
+    """
+    return tf.reduce_mean(log_likelihood, axis=(0, 1)) - kl_weight * tf.reduce_mean(kl, axis=0)
+
+
+def path_log_density(log_density: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> tf.Tensor:
+    """Return log q(z) whose gradient flows through z alone, not through q's own parameters."""
+    explicit = log_density(tf.stop_gradient(z))
+    return log_density(z) - explicit + tf.stop_gradient(explicit)
+
+
+class DoublyReparameterized:
+    """The doubly reparameterised gradient of `log_mean`, for the conditional column.
+
+    With w^ = w / sum w, the gradient of log mean w with respect to the encoder is estimated by
+    sum_km w^_km^2 (d log w_km / dz_km) (dz_km / dphi): unbiased, without the score term
+    d log q / dphi whose noise drowns the signal as K grows. The decoder's gradient is the
+    ordinary sum_km w^_km d log w_km / dtheta. In use, in this order:
+
+        estimator = DoublyReparameterized()
+        z = estimator.path(z)                                   # z as it was
+        log_posterior = path_log_density(log_q, z)
+        bound = estimator.log_mean(log_weights(log_likelihood, log_prior, log_posterior))
+
+    `log_mean` contributes one factor w^ in the backward pass, `path` the other.
+    """
+
+    def __init__(self) -> None:
+        self._normalized_weights: tf.Tensor | None = None
+
+    def path(self, z: tf.Tensor) -> tf.Tensor:
+        """Return z, [K, M, B, L]; in the backward pass its gradient is multiplied by w^."""
+
+        @tf.custom_gradient
+        def identity(value):
+            def gradient(upstream):
+                if self._normalized_weights is None:
+                    raise ValueError("`log_mean` must be called before gradients are taken.")
+                return upstream * self._normalized_weights[..., tf.newaxis]
+
+            return tf.identity(value), gradient
+
+        return identity(z)
+
+    def log_mean(self, log_w: tf.Tensor) -> tf.Tensor:
+        """Return `log_mean(log_w)`, [B], and remember w^ for the backward pass."""
+        total = tf.reduce_logsumexp(log_w, axis=(0, 1), keepdims=True)
+        self._normalized_weights = tf.stop_gradient(tf.exp(log_w - total))  # [K, M, B]
+        return log_mean(log_w)

@@ -1,0 +1,339 @@
+"""A training run from its configuration: data, model, run directory, figures, export."""
+
+import csv
+import importlib.metadata
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf import (
+    callbacks,
+    configuration,
+    corruptions,
+    datasets,
+    export,
+    figures,
+    networks,
+    randomness,
+)
+from dvae_tf.configuration import Configuration, ConfigurationError
+from dvae_tf.model import DVAE
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
+_NUM_SHOWN = 10
+
+# The first number folded into the run's seed for what the model itself does not draw.
+_FIGURE_NOISE = 100
+
+
+class Outcome(NamedTuple):
+    """What a run reached on the validation images."""
+
+    best_bound: float  # nats per image
+    noisy_psnr: float  # dB
+    denoised_psnr: float  # dB
+
+
+def build_corruption(config: Configuration) -> corruptions.Corruption:
+    """Return the corruption of a resolved configuration."""
+    return corruptions.from_name(str(config.noise), config.noise_level, clip=config.clip)
+
+
+def load_dataset(config: Configuration) -> datasets.Dataset:
+    """Return the data set of a resolved configuration, limited and binarised as it says."""
+    dataset = datasets.load(config.dataset, data_dir=config.data_dir, split=config.split)
+    return dataset.limited(config.limit).binarized(str(config.binarize), seed=config.seed)
+
+
+def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVAE:
+    """Return an uncompiled model; its initial weights are a function of the seed."""
+    keras.utils.set_random_seed(config.seed % 2**32)
+    sizes = "hidden" if config.network == "mlp" else "filters"
+    encoder, decoder = networks.NETWORKS[str(config.network)](
+        image_shape,
+        config.latent_dim,
+        config.likelihood,
+        activation=config.activation,
+        **{sizes: config.hidden},
+    )
+    clean = config.validation_input == "clean"
+    return DVAE(
+        encoder,
+        decoder,
+        corruption=build_corruption(config),
+        test_corruption=corruptions.Identity() if clean else None,
+        objective=config.objective,
+        posterior=config.posterior,
+        num_corruptions=config.num_corruptions,
+        num_samples=config.num_samples,
+        gradient=config.gradient,
+        seed=config.seed,
+    )
+
+
+def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> None:
+    """Compile with Adam, the schedule, and several steps for each call where they divide the epoch."""
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs)
+    divisors = [n for n in range(1, 65) if steps_per_epoch % n == 0]
+    model.compile(keras.optimizers.Adam(rate), steps_per_execution=max(divisors))
+
+
+class Run(NamedTuple):
+    """A run that is ready to train."""
+
+    config: Configuration
+    dataset: datasets.Dataset
+    model: DVAE
+    run_dir: Path
+    first_epoch: int
+
+
+def prepare(config: Configuration) -> Run:
+    """Load the data, build the model and create the run directory of a resolved configuration.
+
+    The directory is created last: whatever a user can get wrong is found before.
+
+    Raises:
+        TypeError, ValueError, OSError: with one line that says what to change.
+    """
+    dataset = load_dataset(config)
+    model = build_model(config, dataset.image_shape)
+    mean_image = dataset.train.images.mean(axis=0, dtype=np.float64)
+    if dataset.train.images.dtype == np.uint8:
+        mean_image /= 255
+    networks.start_at_mean(model.decoder, mean_image)
+    compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
+    if config.resume is None:
+        return Run(config, dataset, model, create_run_dir(config, dataset), first_epoch=0)
+    run_dir = Path(config.resume)
+    return Run(config, dataset, model, run_dir, _completed_epochs(run_dir, config))
+
+
+def train(run: Run, *, verbose: int = 1) -> Outcome:
+    """Train a prepared run, and leave model, history, figures and export in its directory."""
+    config, dataset, model, run_dir, first_epoch = run
+    steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
+    model.fit(
+        datasets.training_batches(
+            dataset.train,
+            config.batch_size,
+            seed=config.seed,
+            first_step=first_epoch * steps,
+            binarize=config.binarize == "dynamic",
+        ),
+        steps_per_epoch=steps,
+        shuffle=False,  # the stream is in its order already
+        epochs=config.epochs,
+        validation_data=datasets.evaluation_batches(
+            dataset.validation, max(config.batch_size, 500)
+        ),
+        callbacks=_callbacks(config, run_dir, dataset),
+        verbose=verbose,
+    )
+    best = keras.models.load_model(run_dir / "model.keras")
+    outcome = write_figures(run_dir, best, dataset, read_history(run_dir))
+    export.export(best, run_dir / "export", version=1)
+    return outcome
+
+
+def read_configuration(run_dir: Path) -> Configuration:
+    """Return the configuration a run directory was made with.
+
+    Raises:
+        ConfigurationError: if there is none, or it cannot be read.
+    """
+    path = run_dir / "config.json"
+    try:
+        content = json.loads(path.read_text())
+        return configuration.from_dict(content["configuration"])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{run_dir} must be a run directory with a config.json. Received: {error}. "
+            "Name a directory that train.py made."
+        ) from error
+
+
+def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
+    """Create the run directory with its config.json; an existing one is refused.
+
+    Raises:
+        ConfigurationError: if the directory exists already.
+    """
+    run_dir = Path(config.run_dir) if config.run_dir else _next_run_dir(config)
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"--run-dir must not exist yet. Received: {run_dir}. Choose another one, or continue "
+            f"that run with --resume {run_dir}."
+        ) from error
+    content = {
+        "configuration": configuration.to_dict(config),
+        "seed": config.seed,
+        "corruption": build_corruption(config).describe(),
+        "data": {
+            "name": dataset.name,
+            "image_shape": list(dataset.image_shape),
+            "num_train": len(dataset.train.images),
+            "num_validation": len(dataset.validation.images),
+            "num_test": len(dataset.test.images),
+        },
+        "versions": {
+            "dvae_tf": importlib.import_module("dvae_tf").__version__,
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+    }
+    (run_dir / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+    return run_dir
+
+
+def _next_run_dir(config: Configuration) -> Path:
+    """Return runs/DATASET-NOISE-NUMBER with the first number that is free."""
+    stem = Path(config.dataset).stem if not config.dataset.startswith("tfds:") else config.dataset
+    name = re.sub(r"[^\w.-]+", "_", f"{stem}-{config.noise}")
+    numbers = [
+        int(match[1])
+        for path in Path("runs").glob(f"{name}-*")
+        if (match := re.fullmatch(re.escape(name) + r"-(\d+)", path.name))
+    ]
+    return Path("runs") / f"{name}-{max(numbers, default=0) + 1}"
+
+
+def _completed_epochs(run_dir: Path, config: Configuration) -> int:
+    """Return how many epochs the checkpoint of a stopped run holds; forget what came after it."""
+    metadata = run_dir / "checkpoint" / "training_metadata.json"
+    history = run_dir / "history.csv"
+    rows = history.read_text().splitlines() if history.exists() else []
+    if not metadata.exists():
+        if len(rows) > 1:
+            raise ConfigurationError(
+                f"--resume must name a run that was stopped. Received: {run_dir}, which has ended "
+                f"after {len(rows) - 1} of {config.epochs} epochs. Start a new run."
+            )
+        history.unlink(missing_ok=True)
+        return 0
+    completed = int(json.loads(metadata.read_text())["epoch"])
+    history.write_text("".join(f"{row}\n" for row in rows[: completed + 1]))
+    return completed
+
+
+def _callbacks(config: Configuration, run_dir: Path, dataset: datasets.Dataset) -> list:
+    clean, noisy = _shown_images(config, dataset)
+    best = max((float(row["val_bound"]) for row in read_history_rows(run_dir)), default=None)
+    selected: list[keras.callbacks.Callback] = [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.ModelCheckpoint(
+            str(run_dir / "model.keras"),
+            monitor="val_bound",
+            mode="max",
+            save_best_only=True,
+            initial_value_threshold=best,
+        ),
+        keras.callbacks.TensorBoard(str(run_dir / "logs"), write_graph=False),
+        callbacks.ImageGrid(
+            clean, noisy, log_dir=run_dir / "logs", every=max(config.epochs // 10, 1)
+        ),
+        keras.callbacks.CSVLogger(str(run_dir / "history.csv"), append=config.resume is not None),
+        keras.callbacks.BackupAndRestore(str(run_dir / "checkpoint")),
+    ]
+    if config.kl_warmup:
+        selected.append(callbacks.KLWarmUp(config.kl_warmup))
+    if config.patience is not None:
+        selected.append(
+            keras.callbacks.EarlyStopping("val_bound", mode="max", patience=config.patience)
+        )
+    return selected
+
+
+def read_history_rows(run_dir: Path) -> list[dict[str, str]]:
+    """Return the rows of history.csv; none where there is no file yet."""
+    path = run_dir / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_history(run_dir: Path) -> dict[str, list[float]]:
+    """Return the columns of history.csv."""
+    rows = read_history_rows(run_dir)
+    return {key: [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def _shown_images(
+    config: Configuration, dataset: datasets.Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the validation images that figures show: clean and corrupted, with fixed noise."""
+    places = np.linspace(0, len(dataset.validation.images) - 1, _NUM_SHOWN).round().astype(int)
+    clean = datasets.as_float(dataset.validation.images[np.unique(places)])
+    seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
+    return clean, build_corruption(config)(clean, seed=seed).numpy()
+
+
+def write_figures(
+    run_dir: Path, model: DVAE, dataset: datasets.Dataset, history: dict[str, list[float]]
+) -> Outcome:
+    """Write figures/*.png, and return the outcome that they show."""
+    config = read_configuration(run_dir)
+    directory = run_dir / "figures"
+    directory.mkdir(exist_ok=True)
+
+    clean = datasets.as_float(dataset.validation.images)
+    seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
+    noisy = model.corruption(clean, seed=seed).numpy()
+    denoised = model.predict(noisy, batch_size=500, verbose=0)
+    outcome = Outcome(
+        best_bound=max(history["val_bound"]),
+        noisy_psnr=_mean_psnr(clean, noisy),
+        denoised_psnr=_mean_psnr(clean, denoised),
+    )
+    clean_shown, noisy_shown = _shown_images(config, dataset)
+    drawn = {
+        "curves": figures.learning_curves(history),
+        "denoising": figures.denoising_grid(
+            clean_shown,
+            noisy_shown,
+            model.predict(noisy_shown, verbose=0),
+            title=f"{model.corruption.describe()}\nPSNR over {len(clean)} validation images: "
+            f"corrupted {outcome.noisy_psnr:.1f} dB, denoised {outcome.denoised_psnr:.1f} dB",
+        ),
+        "samples": figures.image_grid(
+            model.sample(100, seed=config.seed).numpy(),
+            title="E[x|z] at 100 latents drawn from the prior",
+        ),
+    }
+    first = next(iter(_dense_layers(model.encoder)), None)
+    if config.network == "mlp" and first is not None:
+        weights = first.kernel.numpy().reshape(*dataset.image_shape, -1)
+        drawn["filters"] = figures.encoder_filters(weights)
+    if model.latent_dim == 2:
+        drawn["manifold"] = figures.latent_manifold(
+            model.decoder(figures.latent_grid()).mean().numpy()
+        )
+    for name, figure in drawn.items():
+        (directory / f"{name}.png").write_bytes(figures.to_png(figure))
+    return outcome
+
+
+def _dense_layers(model: keras.Model):
+    return (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+
+
+def _mean_psnr(clean: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean over images of the peak signal-to-noise ratio, in dB, for peak 1.
+
+    Images are clipped to [0, 1] first; equal images count as 100 dB.
+    """
+    psnr = tf.image.psnr(clean, np.clip(other, 0.0, 1.0), max_val=1.0)
+    return float(tf.reduce_mean(tf.minimum(psnr, 100.0)))

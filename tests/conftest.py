@@ -1,0 +1,28 @@
+"""What all tests share: quiet TensorFlow, the seed of each test, the data of record."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20170204)
+
+
+@pytest.fixture
+def tfds_dir() -> Path:
+    """The TFDS directory with MNIST and Frey Faces; the test is skipped where there is none."""
+    candidates = [os.environ.get("TFDS_DATA_DIR"), ROOT.parent / "shared" / "tensorflow_datasets"]
+    for candidate in filter(None, candidates):
+        path = Path(candidate)
+        frey = path / "downloads" / "manual" / "frey_rawface.mat"
+        if (path / "mnist").is_dir() and frey.exists():
+            return path
+    pytest.skip("MNIST and Frey Faces are not here: set TFDS_DATA_DIR to a directory with both")

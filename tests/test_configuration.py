@@ -1,0 +1,168 @@
+from typing import get_args
+
+import pytest
+from conftest import ROOT
+
+from dvae_tf import configuration, corruptions, datasets, model, networks
+from dvae_tf.configuration import Configuration, ConfigurationError
+
+
+def test_choices_are_those_of_the_modules():
+    assert get_args(configuration.Noise) == tuple(corruptions.CORRUPTIONS)
+    assert get_args(configuration.Likelihood) == tuple(networks.LIKELIHOODS)
+    assert get_args(configuration.Network) == tuple(networks.NETWORKS)
+    assert get_args(configuration.Objective) == model.OBJECTIVES
+    assert get_args(configuration.Posterior) == model.POSTERIORS
+    assert get_args(configuration.Gradient) == model.GRADIENTS
+    assert get_args(configuration.Binarize) == datasets.BINARIZATIONS
+    assert get_args(configuration.SplitKind) == datasets.SPLITS
+    assert get_args(configuration.Preset) == tuple(configuration.PRESETS)
+
+
+def test_every_flag_of_the_command_line(capsys):
+    line = (
+        "--dataset mnist --data-dir d --split contiguous --binarize static --limit 5 "
+        "--noise gaussian --noise-level 0.1:0.3 --clip --objective iwae --posterior mixture "
+        "--num-corruptions 2 --num-samples 3 --gradient reparameterized --kl-warmup 4 "
+        "--likelihood gaussian --network conv --hidden 8 16 --activation relu --latent-dim 6 "
+        "--epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant --patience 9 "
+        "--validation-input clean --seed 10 --run-dir r"
+    )
+    given = configuration.parse(line.split())
+    assert given == Configuration(
+        dataset="mnist",
+        data_dir="d",
+        split="contiguous",
+        binarize="static",
+        limit=5,
+        noise="gaussian",
+        noise_level=(0.1, 0.3),
+        clip=True,
+        objective="iwae",
+        posterior="mixture",
+        num_corruptions=2,
+        num_samples=3,
+        kl_warmup=4,
+        likelihood="gaussian",
+        network="conv",
+        hidden=(8, 16),
+        activation="relu",
+        latent_dim=6,
+        epochs=7,
+        batch_size=8,
+        learning_rate=0.01,
+        schedule="constant",
+        patience=9,
+        validation_input="clean",
+        seed=10,
+        run_dir="r",
+    )
+    assert configuration.parse(["--resume", "x"]).resume == "x"
+    assert configuration.parse(["--help"]) is None
+    text = capsys.readouterr().out
+    for group in ("Data", "Noise", "Bound", "Network", "Training", "Run"):
+        assert group in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--noise", "snow"], '"snow" for --noise.*"gaussian", "salt_pepper"'),
+        (["--noise-level", "much"], "--noise-level: it must be a number L, or a range LO:HI"),
+        (["--noise-level", "1:2:3"], "a range LO:HI"),
+        (["--num-samples", "0"], "--num-samples must be at least 1. Received: 0"),
+        (["--num-corruptions", "-2"], "--num-corruptions must be at least 1"),
+        (["--epochs", "1.5"], "'1.5' is not a whole number"),
+        (["--epochs"], "--epochs requires an argument"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive"),
+        (["--hidden", "0"], "--hidden must hold positive sizes"),
+        (["--seed", "-1"], "--seed must be from 0"),
+        (["--kl-warmup", "-1"], "--kl-warmup must not be negative"),
+        (["--nose", "gaussian"], "Unknown option: --nose"),
+        (["mnist"], "mnist"),
+        (["--preset", "frey"], "frey-im2017"),
+        (["--gradient", "doubly_reparameterized"], "must go with --objective iwae"),
+        (
+            [
+                "--gradient",
+                "doubly_reparameterized",
+                "--objective",
+                "iwae",
+                "--posterior",
+                "mixture",
+            ],
+            "must go with --objective iwae and --posterior conditional",
+        ),
+        (
+            ["--gradient", "doubly_reparameterized", "--objective", "iwae", "--kl-warmup", "3"],
+            "must go without --kl-warmup",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        configuration.parse(arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", configuration.PRESETS)
+def test_presets_give_way_to_flags(name):
+    preset = configuration.PRESETS[name]
+    plain = configuration.parse(["--preset", name])
+    for key, value in preset.items():
+        assert getattr(plain, key) == value
+    changed = configuration.parse([f"--preset={name}", "--noise", "masking", "--hidden", "7"])
+    assert (changed.noise, changed.hidden) == ("masking", (7,))
+    assert changed.dataset == preset["dataset"]
+    configuration.resolve(plain)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "frey", "tfds:cifar10", "photos"])
+@pytest.mark.parametrize("network", [None, *networks.NETWORKS])
+def test_resolved_configurations_are_whole(dataset, network):
+    resolved = configuration.resolve(Configuration(dataset=dataset, network=network))
+    free = {"data_dir", "limit", "patience", "preset", "run_dir", "resume"}
+    missing = {key for key, value in vars(resolved).items() if value is None}
+    assert missing <= free
+    assert configuration.resolve(resolved) == resolved
+    assert configuration.from_dict(configuration.to_dict(resolved)) == resolved
+
+
+def test_defaults_fit_data_and_likelihood():
+    resolve = configuration.resolve
+    assert resolve(Configuration(dataset="mnist")).binarize == "dynamic"
+    assert resolve(Configuration(dataset="mnist", likelihood="gaussian")).binarize == "none"
+    assert resolve(Configuration(dataset="frey")).split == "contiguous"
+    assert resolve(Configuration(noise="gaussian")).noise_level == 0.1
+    assert resolve(Configuration(noise="none")).noise_level == 0.0
+    assert resolve(Configuration(noise_level=0.0)).noise_level == 0.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": "3"},
+        {"epochs": True},
+        {"noise": "snow"},
+        {"noise": 3},
+        {"hidden": [1.5]},
+        {"hidden": 200},
+        {"noise_level": "0.1"},
+        {"noise_level": [0.1, 0.2, 0.3]},
+        {"clip": "yes"},
+        {"dataset": None},
+        {"learning_rate": "fast"},
+        {"objective": None},
+        {"colour": "red"},
+    ],
+)
+def test_refuses_values_that_come_from_a_file(values):
+    with pytest.raises(ConfigurationError, match="must"):
+        configuration.from_dict(values)
+
+
+def test_dependencies_of_the_package_are_in_requirements():
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = (ROOT / "requirements.txt").read_text().splitlines()
+    assert set(project["dependencies"]) <= set(requirements)

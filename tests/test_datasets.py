@@ -1,0 +1,387 @@
+import keras
+import numpy as np
+import pytest
+import scipy.io
+import scipy.stats
+
+from dvae_tf import datasets, frey_faces
+from dvae_tf.datasets import DatasetError, Split
+
+
+def numbered(count, shape=(2, 3, 1)):
+    """Images that say which one they are: image i has the value i / 1000 everywhere."""
+    values = (np.arange(count) / 1000).astype(np.float32)
+    return np.broadcast_to(values[:, None, None, None], (count, *shape)).copy()
+
+
+def numbers(images):
+    return np.round(np.asarray(images)[:, 0, 0, 0] * 1000).astype(int)
+
+
+def assert_partition(dataset, count):
+    parts = [numbers(s.images) for s in (dataset.train, dataset.validation, dataset.test)]
+    assert sorted(np.concatenate(parts)) == list(range(count))
+    return parts
+
+
+@pytest.fixture
+def write_npz(tmp_path):
+    def write(**arrays):
+        path = tmp_path / "some images.npz"
+        np.savez(path, **arrays)
+        return str(path)
+
+    return write
+
+
+class TestSplits:
+    @pytest.mark.parametrize("how", datasets.SPLITS)
+    @pytest.mark.parametrize("count", [3, 9, 10, 57, 1000])
+    def test_no_example_is_in_two_splits(self, how, count, write_npz):
+        dataset = datasets.load(write_npz(images=numbered(count)), split=how)
+        parts = assert_partition(dataset, count)
+        assert len(parts[1]) == len(parts[2]) == max(count // 10, 1)
+
+    def test_contiguous_splits_are_few_blocks_spread_over_the_sequence(self, write_npz):
+        dataset = datasets.load(write_npz(images=numbered(1000)), split="contiguous")
+        for split in (dataset.validation, dataset.test):
+            places = numbers(split.images)
+            edges = np.flatnonzero(np.diff(places) > 1)
+            assert len(edges) == 3  # four blocks of 25
+            assert np.ptp(places) > 700
+
+    def test_random_split_is_the_same_every_time(self, write_npz):
+        path = write_npz(images=numbered(100))
+        first, second = (datasets.load(path).test.images for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert np.any(np.diff(numbers(first)) > 1)
+
+    def test_labels_follow_their_images(self, write_npz):
+        dataset = datasets.load(write_npz(images=numbered(50), labels=np.arange(50)))
+        for split in (dataset.train, dataset.validation, dataset.test):
+            np.testing.assert_array_equal(split.labels, numbers(split.images))
+
+    def test_own_test_split_is_kept(self, write_npz):
+        x = numbered(60)
+        path = write_npz(x_train=x[:50], y_train=np.arange(50), x_test=x[50:], y_test=np.arange(10))
+        dataset = datasets.load(path)
+        assert_partition(dataset, 60)
+        np.testing.assert_array_equal(numbers(dataset.test.images), np.arange(50, 60))
+
+    def test_limit_takes_the_first_training_examples(self, write_npz):
+        dataset = datasets.load(write_npz(images=numbered(50)))
+        limited = dataset.limited(7)
+        np.testing.assert_array_equal(limited.train.images, dataset.train.images[:7])
+        assert limited.test is dataset.test
+        with pytest.raises(DatasetError, match="`limit` must be at least 1"):
+            dataset.limited(0)
+
+
+class TestTrainingBatches:
+    def test_every_example_once_an_epoch_in_another_order(self):
+        split = Split(numbered(60), np.arange(60))
+        stream = datasets.training_batches(split, 20, seed=1).take(6).as_numpy_iterator()
+        batches = [(numbers(x), labels) for x, labels in stream]
+        for images, labels in batches:
+            np.testing.assert_array_equal(images, labels)
+        epochs = [np.concatenate([b[1] for b in batches[i : i + 3]]) for i in (0, 3)]
+        for epoch in epochs:
+            assert sorted(epoch) == list(range(60))
+        assert list(epochs[0]) != list(epochs[1]) != list(range(60))
+
+    def test_a_batch_is_a_function_of_seed_and_step(self):
+        split = Split(numbered(60))
+
+        def batches(count, **kwargs):
+            stream = datasets.training_batches(split, 16, binarize=True, **kwargs)
+            return [x for (x,) in stream.take(count).as_numpy_iterator()]
+
+        reference = batches(10, seed=1)
+        for ours, theirs in zip(batches(4, seed=1, first_step=6), reference[6:], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert np.any(batches(1, seed=2)[0] != reference[0])
+
+    def test_left_over_examples_differ_by_epoch(self):
+        stream = datasets.training_batches(Split(numbered(50)), 20, seed=1)
+        assert datasets.steps_per_epoch(Split(numbered(50)), 20) == 2
+        seen = [set(numbers(x)) for (x,) in stream.take(20).as_numpy_iterator()]
+        assert set.union(*seen) == set(range(50))
+        left_over = {
+            frozenset(set(range(50)) - a - b) for a, b in zip(seen[::2], seen[1::2], strict=True)
+        }
+        assert len(left_over) == 10
+
+    def test_order_is_uniform(self):
+        split = Split(numbered(8))
+        firsts = [
+            numbers(x)[0]
+            for (x,) in datasets.training_batches(split, 8, seed=3).take(800).as_numpy_iterator()
+        ]
+        assert scipy.stats.chisquare(np.bincount(firsts, minlength=8)).pvalue > 1e-4
+
+    def test_a_small_split_is_one_batch(self):
+        (x,) = next(datasets.training_batches(Split(numbered(5)), 20, seed=1).as_numpy_iterator())
+        assert sorted(numbers(x)) == list(range(5))
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_dynamic_binarisation_draws_with_the_pixel_as_probability(self, dtype):
+        images = np.full((100, 4, 4, 1), 0.4 if dtype == np.float32 else 102, dtype)
+        stream = datasets.training_batches(Split(images), 100, seed=1, binarize=True)
+        x = np.stack([x for (x,) in stream.take(20).as_numpy_iterator()])
+        assert set(np.unique(x)) == {0.0, 1.0}
+        assert abs(x.mean() - 0.4) < 5 * np.sqrt(0.24 / x.size)
+        assert np.any(x[0] != x[1])
+
+
+def test_evaluation_batches_are_one_pass_in_order():
+    batches = list(
+        datasets.evaluation_batches(Split(numbered(23), np.arange(23)), 10).as_numpy_iterator()
+    )
+    assert [len(x) for x, _ in batches] == [10, 10, 3]
+    np.testing.assert_array_equal(np.concatenate([numbers(x) for x, _ in batches]), np.arange(23))
+
+
+class TestBinarized:
+    @pytest.fixture
+    def dataset(self, write_npz, rng):
+        return datasets.load(write_npz(images=rng.random((100, 10, 10, 1))))
+
+    def test_threshold(self, dataset):
+        binary = dataset.binarized("threshold")
+        for before, after in ((dataset.train, binary.train), (dataset.test, binary.test)):
+            np.testing.assert_array_equal(datasets.as_float(after.images), before.images > 0.5)
+
+    def test_static_draws_once(self, dataset):
+        binary = dataset.binarized("static", seed=1)
+        x, p = datasets.as_float(binary.train.images), dataset.train.images
+        assert set(np.unique(x)) == {0.0, 1.0}
+        for low in (0.0, 0.4, 0.8):
+            inside = (p >= low) & (p < low + 0.2)
+            difference = x[inside] - p[inside]
+            assert abs(difference.mean()) < 5 * difference.std() / np.sqrt(inside.sum())
+        again = dataset.binarized("static", seed=1)
+        np.testing.assert_array_equal(again.train.images, binary.train.images)
+        assert np.any(dataset.binarized("static", seed=2).train.images != binary.train.images)
+
+    def test_dynamic_leaves_the_training_images_and_fixes_the_others(self, dataset):
+        binary = dataset.binarized("dynamic", seed=1)
+        assert binary.train is dataset.train
+        assert set(np.unique(binary.validation.images)) == {0, 255}
+
+    def test_none_and_unknown(self, dataset):
+        assert dataset.binarized("none") is dataset
+        with pytest.raises(DatasetError, match="`binarize` must be one of dynamic, static"):
+            dataset.binarized("otsu")
+
+
+class TestFiles:
+    def test_digits(self):
+        dataset = datasets.load("digits")
+        assert dataset.image_shape == (8, 8, 1)
+        sizes = [len(s.images) for s in (dataset.train, dataset.validation, dataset.test)]
+        assert sizes == [1439, 179, 179]
+        assert dataset.train.images.max() == 1
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    @pytest.mark.parametrize(
+        ("make", "dtype"),
+        [
+            (lambda x: x, np.float32),
+            (lambda x: x.astype(np.float64)[..., 0], np.float32),
+            (lambda x: (x * 255).astype(np.uint8), np.uint8),
+            (lambda x: x > 0.5, np.uint8),
+        ],
+    )
+    def test_arrays(self, suffix, make, dtype, tmp_path, rng):
+        images = make(rng.random((20, 4, 5, 1)))
+        path = tmp_path / f"x.{suffix}"
+        if suffix == "npz":
+            np.savez(path, images=images)
+        else:
+            np.save(path, images)
+        dataset = datasets.load(str(path))
+        assert dataset.image_shape == (4, 5, 1)
+        assert dataset.train.images.dtype == dtype
+        low, high = (f(datasets.as_float(dataset.train.images)) for f in (np.min, np.max))
+        assert 0 <= low < high <= 1
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_folder(self, channels, tmp_path, rng):
+        images = rng.integers(0, 256, (12, 5, 7, channels)).astype(np.uint8)
+        folder = tmp_path / "my photos"
+        for index, image in enumerate(images):
+            path = folder / "ab"[index % 2] / f"{index:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(path, image, scale=False)
+        (folder / "notes.txt").write_text("not an image")
+        dataset = datasets.load(str(folder))
+        kept = min(channels, 3)
+        assert dataset.image_shape == (5, 7, kept)
+        splits = (dataset.train, dataset.validation, dataset.test)
+        loaded = np.concatenate([s.images for s in splits])
+        labels = np.concatenate([s.labels for s in splits])
+        for image, label in zip(loaded, labels, strict=True):
+            (index,) = np.flatnonzero((images[..., :kept] == image).all(axis=(1, 2, 3)))
+            assert label == index % 2
+
+    def bad_images(self):
+        good = np.full((10, 4, 4, 1), 0.5)
+        nan, infinite = good.copy(), good.copy()
+        nan[3, 1, 1, 0] = np.nan
+        infinite[7] = np.inf
+        return {
+            "NaN or infinity in 1 of 10 images, first in image 3": nan,
+            "first in image 7": infinite,
+            r"values from 127.5 to 127.5\. Divide by 255": good * 255,
+            r"values from -0.5 to -0.5\. Rescale": -good,
+            "Received: int64. Convert": good.astype(np.int64),
+            r"shape \(10, 16\)\. Reshape flat": good.reshape(10, 16),
+            r"shape \(0, 4, 4, 1\)": good[:0],
+            "must have at least 3 images": good[:2],
+            "Received: complex128": good + 1j,
+        }
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    def test_refuses_images(self, suffix, tmp_path):
+        path = tmp_path / f"bad.{suffix}"
+        for message, images in self.bad_images().items():
+            if suffix == "npz":
+                np.savez(path, images=images)
+            else:
+                np.save(path, images)
+            with pytest.raises(DatasetError, match=message):
+                datasets.load(str(path))
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    @pytest.mark.parametrize("content", [b"", b"not numpy", b"PK\x03\x04cut"])
+    def test_refuses_damaged_files(self, suffix, content, tmp_path):
+        path = tmp_path / f"damaged.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match=f"damaged.{suffix} must be a readable .{suffix}"):
+            datasets.load(str(path))
+
+    def test_never_unpickles(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object))
+        with pytest.raises(DatasetError, match="plain arrays"):
+            datasets.load(str(tmp_path / "x.npy"))
+
+    def test_refuses_npz_without_images_or_with_odd_labels(self, write_npz):
+        x = numbered(10)
+        with pytest.raises(DatasetError, match=r"must hold an array `images`.* Received: pictures"):
+            datasets.load(write_npz(pictures=x))
+        with pytest.raises(DatasetError, match="one label for each of its 10 images"):
+            datasets.load(write_npz(images=x, labels=np.arange(9)))
+        with pytest.raises(DatasetError, match="images of one shape"):
+            datasets.load(write_npz(x_train=x, x_test=x[:, :1]))
+        with pytest.raises(DatasetError, match="labels for both"):
+            datasets.load(write_npz(x_train=x, x_test=x, y_test=np.arange(10)))
+
+    def test_refuses_folders(self, tmp_path, rng):
+        with pytest.raises(DatasetError, match="Received: a folder without any"):
+            datasets.load(str(tmp_path))
+        for index, size in enumerate((4, 5)):
+            image = rng.integers(0, 256, (size, 4, 1))
+            keras.utils.save_img(tmp_path / f"{index}.png", image, scale=False)
+        with pytest.raises(DatasetError, match=r"one size.* \(5, 4, 1\) in .*1\.png"):
+            datasets.load(str(tmp_path))
+        (tmp_path / "1.png").write_bytes(b"")
+        with pytest.raises(DatasetError, match=r"1\.png must be a readable image"):
+            datasets.load(str(tmp_path))
+
+    def test_unknown_names_list_the_known_ones(self, tmp_path):
+        with pytest.raises(
+            DatasetError, match=r"digits, mnist, frey, tfds:NAME.* Received: 'celeba'"
+        ):
+            datasets.load("celeba")
+        (tmp_path / "x.csv").write_text("1,2")
+        with pytest.raises(DatasetError, match=r"must end in \.npz or \.npy"):
+            datasets.load(str(tmp_path / "x.csv"))
+        with pytest.raises(DatasetError, match="Received: 'no_such_data_set'"):
+            datasets.load("tfds:no_such_data_set")
+        with pytest.raises(DatasetError, match="`split` must be one of contiguous, random"):
+            datasets.load("digits", split="sorted")
+
+
+class TestFrey:
+    @pytest.fixture
+    def tfds_with_faces(self, tmp_path, rng):
+        """A TFDS directory with a file of the right form, made of noise."""
+        frames = rng.integers(0, 256, (frey_faces.NUM_FRAMES, 28, 20, 1)).astype(np.uint8)
+        manual = tmp_path / "downloads" / "manual"
+        manual.mkdir(parents=True)
+        columns = frames.reshape(frey_faces.NUM_FRAMES, -1).T
+        scipy.io.savemat(manual / frey_faces.FILE_NAME, {"ff": columns})
+        return tmp_path, frames
+
+    def test_builds_from_the_manual_directory_in_video_order(self, tfds_with_faces):
+        directory, frames = tfds_with_faces
+        for _ in range(2):  # built, then read
+            dataset = datasets.load("frey", data_dir=str(directory))
+            splits = (dataset.train, dataset.validation, dataset.test)
+            assert [len(s.images) for s in splits] == [1573, 196, 196]
+            positions = [
+                [np.flatnonzero((frames == image).all(axis=(1, 2, 3)))[0] for image in s.images]
+                for s in splits
+            ]
+            assert sorted(place for part in positions for place in part) == list(
+                range(frey_faces.NUM_FRAMES)
+            )
+            assert all(part == sorted(part) for part in positions)
+        assert (directory / "frey_faces").is_dir()
+
+    def test_leaves_a_read_only_directory_alone(self, tfds_with_faces):
+        directory, frames = tfds_with_faces
+        directory.chmod(0o555)
+        try:
+            dataset = datasets.load("frey", data_dir=str(directory), split="random")
+        finally:
+            directory.chmod(0o755)
+        assert [path.name for path in directory.iterdir()] == ["downloads"]
+        (place,) = np.flatnonzero((frames == dataset.test.images[0]).all(axis=(1, 2, 3)))
+        assert place >= 0
+
+    def test_missing_file_says_where_to_put_it(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(frey_faces, "URL", "http://127.0.0.1:9/frey_rawface.mat")
+        with pytest.raises(DatasetError, match=r"or lie in .*downloads/manual .*cannot be reached"):
+            datasets.load("frey", data_dir=str(tmp_path))
+
+    @pytest.mark.parametrize("content", [b"", b"not matlab", None])
+    def test_damaged_file_is_named(self, content, tmp_path):
+        manual = tmp_path / "downloads" / "manual"
+        manual.mkdir(parents=True)
+        file = manual / frey_faces.FILE_NAME
+        if content is None:
+            scipy.io.savemat(file, {"ff": np.zeros((560, 3), np.uint8)})
+        else:
+            file.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"frey_rawface\.mat must be the Frey Faces file"):
+            datasets.load("frey", data_dir=str(tmp_path))
+
+
+class TestDataOfRecord:
+    def test_frey(self, tfds_dir):
+        dataset = datasets.load("frey", data_dir=str(tfds_dir))
+        assert dataset.image_shape == (28, 20, 1)
+        images = np.concatenate(
+            [s.images for s in (dataset.train, dataset.validation, dataset.test)]
+        ).astype(float)
+        assert len(images) == 1965
+        # Neighbours in a video are alike; the held-out blocks are themselves in order.
+        held_out = dataset.test.images.astype(float)
+        neighbours = np.abs(np.diff(held_out, axis=0)).mean()
+        strangers = np.abs(held_out[:100] - held_out[96:]).mean()
+        assert neighbours < 0.7 * strangers
+
+    def test_mnist(self, tfds_dir):
+        dataset = datasets.load("mnist", data_dir=str(tfds_dir))
+        sizes = [len(s.images) for s in (dataset.train, dataset.validation, dataset.test)]
+        assert sizes == [55_000, 5_000, 10_000]
+        assert dataset.train.images.dtype == np.uint8
+        # The published mean intensity of the 60,000 training images is 0.1307.
+        both = np.concatenate([dataset.train.images, dataset.validation.images])
+        assert both.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+        assert sorted(np.unique(dataset.test.labels)) == list(range(10))
+
+    def test_any_image_data_set_of_tfds(self, tfds_dir):
+        dataset = datasets.load("tfds:mnist", data_dir=str(tfds_dir))
+        assert [len(s.images) for s in (dataset.train, dataset.test)] == [54_000, 10_000]

@@ -1,0 +1,313 @@
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
+
+from dvae_tf import layers
+
+
+@keras.saving.register_keras_serializable(package="dvae_tf_tests")
+def student_t(parameters):
+    loc, raw_scale = tf.split(parameters, 2, axis=-1)
+    return tfd.Independent(tfd.StudentT(4.0, loc, layers.positive(raw_scale)), 1)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def scale(raw):
+    return 1e-3 + softplus(raw)
+
+
+def scipy_normal(parameters, x):
+    loc, raw = np.split(parameters, 2)
+    return scipy.stats.norm(loc, scale(raw)).logpdf(x.ravel()).sum()
+
+
+def scipy_tril(parameters, x):
+    n = x.size
+    entries = parameters[n:]
+    tril = tfp.math.fill_triangular(entries).numpy()
+    np.fill_diagonal(tril, scale(np.diag(tril)))
+    assert np.all(np.triu(tril, 1) == 0)
+    assert set(np.round(tril[np.tril_indices(n, -1)], 5)) <= set(np.round(entries, 5))
+    return scipy.stats.multivariate_normal(parameters[:n], tril @ tril.T).logpdf(x)
+
+
+def scipy_bernoulli(parameters, x):
+    return scipy.stats.bernoulli(1 / (1 + np.exp(-parameters))).logpmf(x.ravel()).sum()
+
+
+def scipy_continuous_bernoulli(parameters, x):
+    p = 1 / (1 + np.exp(-parameters))
+    normalizer = 2 * np.arctanh(1 - 2 * p) / (1 - 2 * p)
+    x = x.ravel()
+    return np.sum(x * np.log(p) + (1 - x) * np.log1p(-p) + np.log(normalizer))
+
+
+def scipy_discretized_logistic(parameters, x):
+    loc, raw = np.split(parameters, 2)
+    x = x.ravel()
+    logistic = scipy.stats.logistic(loc, scale(raw))
+    upper = np.where(x == 1, 1, logistic.cdf(x + 0.5 / 255))
+    lower = np.where(x == 0, 0, logistic.cdf(x - 0.5 / 255))
+    return np.log(upper - lower).sum()
+
+
+def scipy_student_t(parameters, x):
+    loc, raw = np.split(parameters, 2)
+    return scipy.stats.t(4.0, loc, scale(raw)).logpdf(x).sum()
+
+
+def real(rng, shape):
+    return rng.normal(size=shape)
+
+
+def binary(rng, shape):
+    return rng.integers(0, 2, shape)
+
+
+def eight_bit(rng, shape):
+    return rng.integers(0, 256, shape) / 255
+
+
+CASES = {
+    "normal": (lambda: layers.IndependentNormal((2, 3, 1)), 12, (2, 3, 1), scipy_normal, real),
+    "tril": (lambda: layers.MultivariateNormalTriL(3), 9, (3,), scipy_tril, real),
+    "bernoulli": (
+        lambda: layers.IndependentBernoulli((2, 3)),
+        6,
+        (2, 3),
+        scipy_bernoulli,
+        binary,
+    ),
+    "continuous_bernoulli": (
+        lambda: layers.IndependentContinuousBernoulli(5),
+        5,
+        (5,),
+        scipy_continuous_bernoulli,
+        lambda rng, shape: rng.random(shape),
+    ),
+    "discretized_logistic": (
+        lambda: layers.IndependentDiscretizedLogistic((2, 2, 1)),
+        8,
+        (2, 2, 1),
+        scipy_discretized_logistic,
+        eight_bit,
+    ),
+    "general": (lambda: layers.DistributionLayer(student_t), 8, (4,), scipy_student_t, real),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    make, num_parameters, event_shape, log_density, draw = CASES[request.param]
+    return make(), num_parameters, event_shape, log_density, draw
+
+
+def network(layer, num_parameters):
+    """A Functional model x -> distribution, whose weights are a function of the seed."""
+    keras.utils.set_random_seed(1)
+    x = keras.Input((3,))
+    return keras.Model(x, layer(keras.layers.Dense(num_parameters)(x)))
+
+
+def test_every_public_layer_is_tested():
+    bases = {layers.ProbabilisticLayer, layers.EventLayer}
+    public = {
+        value
+        for value in vars(layers).values()
+        if inspect.isclass(value) and issubclass(value, layers.ProbabilisticLayer)
+    }
+    assert public - bases == {type(make()) for make, *_ in CASES.values()}
+
+
+def test_log_prob_against_scipy(case, rng):
+    layer, num_parameters, event_shape, log_density, draw = case
+    parameters = rng.normal(size=(5, num_parameters))
+    x = draw(rng, (5, *event_shape))
+    p = layer(parameters.astype(np.float32))
+    assert p.batch_shape == (5,) and p.event_shape == event_shape
+    expected = [log_density(row, value) for row, value in zip(parameters, x, strict=True)]
+    np.testing.assert_allclose(p.log_prob(x.astype(np.float32)), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_params_size(case):
+    layer, num_parameters, event_shape, *_ = case
+    if isinstance(layer, layers.EventLayer):
+        assert layer.params_size(event_shape) == num_parameters
+        size = math.prod(event_shape)
+        assert event_shape != (size,) or layer.params_size(size) == num_parameters
+
+
+def test_wrong_number_of_parameters_is_refused(case):
+    layer, num_parameters, *_ = case
+    if isinstance(layer, layers.EventLayer):
+        with pytest.raises(ValueError, match=f"params_size.* = {num_parameters} parameters"):
+            layer(np.zeros((2, num_parameters + 2), np.float32))
+
+
+def test_functional_sequential_and_subclassed(case, rng):
+    layer, num_parameters, event_shape, *_ = case
+    model = network(layer, num_parameters)
+    assert model.output_shape == (None, *event_shape)
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    expected = model(x).mean().numpy()
+    assert expected.shape == (4, *event_shape)
+
+    sequential = keras.Sequential([model.layers[1], layer])
+    np.testing.assert_array_equal(sequential(x).mean(), expected)
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.distribution = model.layers[1], layer
+
+        def call(self, inputs):
+            return self.distribution(self.dense(inputs))
+
+    np.testing.assert_array_equal(Subclassed()(x).mean(), expected)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_under_tf_function_with_unknown_batch(case, rng, jit_compile):
+    layer, num_parameters, event_shape, *_ = case
+    model = network(layer, num_parameters)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3])], jit_compile=jit_compile)
+    def mean_and_log_prob(x):
+        p = model(x)
+        return p.mean(), p.log_prob(tf.zeros([tf.shape(x)[0], *event_shape]) + 1.0)
+
+    for batch in (1, 6):
+        x = rng.normal(size=(batch, 3)).astype(np.float32)
+        mean, log_prob = mean_and_log_prob(x)
+        np.testing.assert_allclose(mean, model(x).mean(), rtol=1e-4, atol=1e-5)
+        ones = np.ones((batch, *event_shape), np.float32)
+        np.testing.assert_allclose(log_prob, model(x).log_prob(ones), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_leaves_the_distribution_in_float32(case, policy):
+    layer, num_parameters, event_shape, *_ = case
+    previous = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        x = keras.Input((3,))
+        dense = keras.layers.Dense(num_parameters)
+        model = keras.Model(x, type(layer).from_config(layer.get_config())(dense(x)))
+        p = model(np.ones((2, 3), np.float32))
+    finally:
+        keras.mixed_precision.set_dtype_policy(previous)
+    assert dense.compute_dtype in ("bfloat16", "float16")
+    assert p.dtype == tf.float32 and p.mean().dtype == tf.float32
+    assert p.log_prob(np.ones((2, *event_shape), np.float32)).dtype == tf.float32
+
+
+def test_save_and_load(case, rng, tmp_path):
+    layer, num_parameters, *_ = case
+    model = network(layer, num_parameters)
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(restored(x).mean(), model(x).mean())
+    assert restored.layers[-1].get_config() == model.layers[-1].get_config()
+
+
+def test_scales_never_fall_below_the_floor():
+    for layer, n in ((layers.IndependentNormal(1), 2), (layers.MultivariateNormalTriL(1), 2)):
+        parameters = np.full((1, n), -200.0, np.float32)
+        assert layer(parameters).stddev().numpy() == pytest.approx(layers.SCALE_FLOOR)
+
+
+@pytest.mark.parametrize("event_shape", [0, -1, (), (2, 0), (2.5,), "3"])
+def test_refuses_event_shapes(event_shape):
+    with pytest.raises(ValueError, match="`event_shape` must be a positive integer"):
+        layers.IndependentNormal(event_shape)
+
+
+def test_general_layer_refuses_what_it_cannot_save():
+    with pytest.raises(TypeError, match="`distribution_fn` must be a function"):
+        layers.DistributionLayer("normal")
+    layer = layers.DistributionLayer(
+        lambda parameters: tfd.Independent(tfd.Normal(parameters, 1.0), 1)
+    )
+    assert layer(np.zeros((2, 3), np.float32)).event_shape == (3,)
+    with pytest.raises(ValueError, match="must be a registered function"):
+        layer.get_config()
+
+
+def test_general_layer_refuses_an_unknown_function():
+    with pytest.raises(ValueError, match="must be registered before"):
+        layers.DistributionLayer.from_config({"distribution_fn": "nobody>knows"})
+
+
+@pytest.mark.parametrize("posterior", [layers.IndependentNormal, layers.MultivariateNormalTriL])
+def test_reparameterized_sample_has_the_moments_of_the_distribution(posterior, rng):
+    n = 50_000
+    parameters = rng.normal(size=(1, posterior.params_size(3))).astype(np.float32)
+    q = posterior(3)(parameters)
+    z = layers.reparameterized_sample(q, seed=tf.constant([1, 2]), num_samples=n).numpy()[:, 0]
+    mean, covariance = q.mean().numpy()[0], np.atleast_2d(np.cov(z.T))
+    assert np.all(np.abs(z.mean(0) - mean) < 5 * z.std(0) / np.sqrt(n))
+    if posterior is layers.MultivariateNormalTriL:
+        expected = q.covariance().numpy()[0]
+    else:
+        expected = np.diag(q.variance().numpy()[0])
+    products = (z - mean)[:, :, None] * (z - mean)[:, None, :]
+    assert np.all(np.abs(covariance - expected) < 5 * products.std(0) / np.sqrt(n))
+
+
+@pytest.mark.parametrize("num_samples", [None, 4])
+def test_reparameterized_sample_of_any_distribution(num_samples):
+    q = tfd.Independent(tfd.Laplace(tf.zeros([2, 3]), 1.0), 1)
+    z = layers.reparameterized_sample(q, seed=tf.constant([1, 2]), num_samples=num_samples)
+    assert z.shape == ((2, 3) if num_samples is None else (4, 2, 3))
+
+
+def test_refuses_to_sample_without_reparameterization():
+    q = layers.IndependentBernoulli(2)(np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="must be reparameterised"):
+        layers.reparameterized_sample(q, seed=tf.constant([1, 2]))
+
+
+class TestSample:
+    def model(self, **kwargs):
+        keras.utils.set_random_seed(1)
+        x = keras.Input((3,))
+        q = layers.IndependentNormal(2)(keras.layers.Dense(4)(x))
+        z = layers.Sample(**kwargs)(distribution=q)
+        return keras.Model(x, keras.layers.Dense(1)(z))
+
+    def test_wires_encoder_and_decoder_into_one_model(self, tmp_path):
+        model = self.model(seed=3)
+        assert model.layers[3].output.shape == (None, 2)
+        x = np.ones((5, 3), np.float32)
+        assert model.predict(x, verbose=0).shape == (5, 1)
+        model.compile("sgd", "mse")
+        before = model.layers[1].kernel.numpy()
+        model.fit(x, np.zeros((5, 1)), verbose=0)
+        assert np.abs(model.layers[1].kernel.numpy() - before).max() > 0  # through the draw
+        model.save(tmp_path / "model.keras")
+        # Keras keeps weights, not the state of generators: a loaded one starts from its seed.
+        fresh = self.model(seed=3)
+        fresh.set_weights(model.get_weights())
+        restored = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(restored(x), fresh(x))
+
+    def test_generator_advances_and_a_given_seed_leaves_it_alone(self):
+        q = layers.IndependentNormal(2)(np.zeros((1, 4), np.float32))
+        sample = layers.Sample(seed=1)
+        first, second = sample(distribution=q), sample(distribution=q)
+        assert np.abs(first - second).max() > 0
+        again = layers.Sample(seed=1)
+        fixed = again(distribution=q, seed=tf.constant([5, 6]))
+        np.testing.assert_array_equal(fixed, sample(distribution=q, seed=tf.constant([5, 6])))
+        np.testing.assert_array_equal(again(distribution=q), first)

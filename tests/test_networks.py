@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+import pytest
+from tensorflow_probability import distributions as tfd
+
+from dvae_tf import networks
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize("likelihood", networks.LIKELIHOODS)
+@pytest.mark.parametrize("shape", [(28, 20, 1), (7, 13, 3), (1, 1, 1)])
+def test_any_image_shape(network, likelihood, shape, rng):
+    encoder, decoder = networks.NETWORKS[network](shape, 4, likelihood)
+    q = encoder(rng.random((2, *shape), np.float32))
+    assert isinstance(q, tfd.Distribution)
+    assert q.batch_shape == (2,)
+    assert q.event_shape == (4,)
+    p = decoder(np.zeros((2, 4), np.float32))
+    assert p.batch_shape == (2,)
+    assert p.event_shape == shape
+
+
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_two_parameters_of_a_convolution_reach_their_own_pixel(network):
+    """A change of the second parameter's bias of one channel moves that channel's scale only."""
+    _, decoder = networks.NETWORKS[network]((5, 6, 3), 2, "gaussian")
+    z = np.ones((1, 2), np.float32)
+    before = decoder(z)
+    bias = decoder.get_layer("parameters").bias
+    value = np.array(bias)
+    value[3] += 1.0  # channel 1, second parameter: (channel, parameter) in row-major order
+    bias.assign(value)
+    after = decoder(z)
+    np.testing.assert_array_equal(after.mean(), before.mean())
+    changed = np.abs(after.stddev().numpy() - before.stddev().numpy())[0]
+    assert changed[..., 1].min() > 0.1
+    assert changed[..., [0, 2]].max() == 0
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize(
+    ("likelihood", "tolerance"),
+    [("bernoulli", 0.05), ("gaussian", 0.05), ("discretized_logistic", None)],
+)
+def test_start_at_mean(network, likelihood, tolerance):
+    _, decoder = networks.NETWORKS[network]((6, 4, 2), 3, likelihood)
+    for layer in decoder.layers:
+        if isinstance(layer, keras.layers.Layer) and layer.name == "parameters":
+            layer.kernel.assign(np.zeros(layer.kernel.shape))
+    mean_image = np.broadcast_to([0.2, 0.7], (6, 4, 2))
+    networks.start_at_mean(decoder, mean_image)
+    p = decoder(np.ones((1, 3), np.float32))
+    if tolerance is None:  # the mean of a wide logistic is pulled to the middle of the range
+        np.testing.assert_allclose(p.distribution.loc[0], mean_image, atol=1e-6)
+    else:
+        np.testing.assert_allclose(p.mean()[0], mean_image, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((28, 28), 2), "`image_shape` must be"),
+        (((28, 28, 0), 2), "`image_shape` must be"),
+        (((28, 28, 1), 0), "`latent_dim` must be a positive integer"),
+        (((28, 28, 1), 2, "poisson"), "`likelihood` must be one of bernoulli, gaussian"),
+    ],
+)
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_refuses_arguments(network, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        networks.NETWORKS[network](*arguments)
+
+
+def test_refuses_empty_sizes():
+    with pytest.raises(ValueError, match="`hidden` must hold at least one positive integer"):
+        networks.mlp((8, 8, 1), 2, hidden=())

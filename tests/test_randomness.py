@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from dvae_tf import randomness
+
+
+@pytest.mark.parametrize("draw", [randomness.uniform, randomness.normal])
+def test_same_numbers_with_and_without_xla(draw):
+    seed = randomness.as_seed(7)
+    eager = draw([50, 30], seed).numpy()
+    compiled = tf.function(lambda s: draw([50, 30], s), jit_compile=True)(seed).numpy()
+    np.testing.assert_allclose(compiled, eager, rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "distribution"), [(randomness.uniform, "uniform"), (randomness.normal, "norm")]
+)
+def test_distribution(draw, distribution):
+    values = draw([20_000], randomness.as_seed(3)).numpy()
+    assert scipy.stats.kstest(values, distribution).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_normal_is_exact_for_every_bit_pattern_of_the_tails(jit_compile):
+    magnitudes = np.concatenate([np.arange(4096), np.arange(2**23 - 4096, 2**23)])
+    bits = np.concatenate([magnitudes, magnitudes - 2**31]).astype(np.int32)
+    function = tf.function(randomness._normal_from_bits, jit_compile=jit_compile)
+    lower = scipy.stats.norm.ppf(0.5 - (magnitudes + 0.5) * 2.0**-24)
+    expected = np.concatenate([-lower, lower])
+    np.testing.assert_allclose(function(bits).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_seeds_are_distinct():
+    seed = randomness.as_seed(0)
+    seeds = [*randomness.split(seed, 3), randomness.fold_in(seed, 0), randomness.fold_in(seed, 1)]
+    seeds += [randomness.fold_in(seed, 0, 1), randomness.fold_in(seed, 1, 0), seed]
+    assert len({tuple(s.numpy()) for s in seeds}) == len(seeds)
+
+
+def test_large_integers_are_seeds_of_their_own():
+    assert tuple(randomness.as_seed(2**40 + 5).numpy()) != tuple(randomness.as_seed(5).numpy())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62, [1, 2, 3]])
+def test_refuses_what_is_no_seed(seed):
+    with pytest.raises(ValueError, match="`seed` must"):
+        randomness.as_seed(seed)

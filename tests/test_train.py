@@ -1,0 +1,261 @@
+"""The command, as a user runs it: in a process of its own, or through its `main`."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+import train
+from dvae_tf import DVAE, experiment
+
+SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]
+
+
+def run(*arguments, cwd, environment=None):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+    )
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def messages(result):
+    """What the command itself printed to stderr, without TensorFlow's start-up lines."""
+    return [line for line in result.stderr.splitlines() if line.startswith("train.py")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run in a directory with a space in its name, and what the command printed."""
+    cwd = tmp_path_factory.mktemp("work")
+    result = run(*SMALL, "--latent-dim", "2", "--run-dir", "a run", cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd / "a run", result.stdout
+
+
+class TestRunDirectory:
+    def test_holds_what_is_promised(self, finished):
+        run_dir, output = finished
+        names = {path.name for path in run_dir.iterdir()}
+        assert names == {"config.json", "model.keras", "history.csv", "logs", "figures", "export"}
+        figures = {path.name for path in (run_dir / "figures").iterdir()}
+        expected = {"curves", "denoising", "samples", "filters", "manifold"}
+        assert figures == {f"{name}.png" for name in expected}
+        for path in (run_dir / "figures").iterdir():
+            assert tf.io.decode_png(path.read_bytes()).shape[0] > 100
+        assert "python evaluate.py 'a run'" in output
+        assert str(run_dir.name) in output
+
+    def test_config_is_whole(self, finished):
+        run_dir, _ = finished
+        content = json.loads((run_dir / "config.json").read_text())
+        assert content["seed"] == 0
+        assert content["versions"]["tensorflow"] == tf.__version__
+        assert content["data"]["num_train"] == 200
+        config = experiment.read_configuration(run_dir)
+        assert config.epochs == 2
+        assert config.likelihood is not None
+
+    def test_history(self, finished):
+        run_dir, _ = finished
+        rows = read(run_dir / "history.csv")
+        assert [row["epoch"] for row in rows] == ["0", "1"]
+        for row in rows:
+            names = {"loss", "bound", "elbo", "reconstruction", "kl"}
+            assert names | {f"val_{n}" for n in names} | {"epoch"} == set(row)
+            elbo = float(row["val_reconstruction"]) - float(row["val_kl"])
+            assert float(row["val_elbo"]) == pytest.approx(elbo, rel=1e-5)
+
+    def test_model_and_export_load(self, finished, rng):
+        run_dir, _ = finished
+        model = keras.models.load_model(run_dir / "model.keras")
+        assert isinstance(model, DVAE)
+        x = rng.random((3, 8, 8, 1), np.float32)
+        served = tf.saved_model.load(str(run_dir / "export" / "1")).signatures["serving_default"]
+        np.testing.assert_allclose(served(image=x)["denoised"], model(x), rtol=1e-4, atol=1e-5)
+
+    def test_existing_directory_is_refused_and_kept(self, finished):
+        run_dir, _ = finished
+        before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+        result = run(*SMALL, "--run-dir", str(run_dir), cwd=run_dir.parent)
+        assert result.returncode == 2
+        (line,) = messages(result)
+        assert "must not exist yet" in line
+        assert "--resume" in line
+        assert before == {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+
+    def test_finished_run_cannot_be_resumed(self, finished):
+        result = run("--resume", finished[0].name, cwd=finished[0].parent)
+        assert result.returncode == 2
+        assert "which has ended after 2 of 2 epochs" in messages(result)[0]
+
+
+def test_same_seed_same_history_bit_for_bit(tmp_path):
+    for name in "ab":
+        result = run(*SMALL, "--seed", "1", "--run-dir", name, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    a, b = ((tmp_path / name / "history.csv").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_another_seed_is_another_history(finished, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = [*SMALL, "--latent-dim", "2", "--seed", "1", "--run-dir", str(run_dir)]
+    assert train.main(arguments) == 0
+    ours, theirs = (read(path / "history.csv")[0] for path in (run_dir, finished[0]))
+    assert ours["loss"] != theirs["loss"]
+    assert ours["val_kl"] != theirs["val_kl"]
+
+
+def test_numbers_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train.main([*SMALL[2:], "--epochs", "1"]) == 0
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert names == {"digits-salt_pepper-1", "digits-salt_pepper-2"}
+
+
+# The interrupted run never closes its history; a process would end here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_resume_continues_a_stopped_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--epochs", "4", *SMALL[2:]]
+    assert train.main([*arguments, "--run-dir", "whole"]) == 0
+
+    def stop(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("keras.callbacks.TerminateOnNaN.on_epoch_begin", stop)
+        assert train.main([*arguments, "--run-dir", "stopped"]) == 130
+    assert len(read(tmp_path / "stopped" / "history.csv")) == 2
+    assert train.main(["--resume", "stopped"]) == 0
+    assert read(tmp_path / "stopped" / "history.csv") == read(tmp_path / "whole" / "history.csv")
+    whole, resumed = (
+        keras.models.load_model(tmp_path / n / "model.keras") for n in ("whole", "stopped")
+    )
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--noise gaussian --noise-level 0.05:0.2 --objective iwae --num-samples 3 "
+        "--num-corruptions 2 --gradient doubly_reparameterized",
+        "--noise none --posterior mixture --num-corruptions 2 --kl-warmup 2",
+        "--noise block --network conv --likelihood bernoulli --schedule constant --patience 1",
+        "--noise poisson --network resnet --likelihood continuous_bernoulli --clip",
+        "--noise authors_salt_pepper --validation-input clean --binarize threshold",
+    ],
+)
+def test_flags_combine(arguments, tmp_path):
+    words = ["--epochs", "2", "--limit", "150", "--hidden", "8", *arguments.split()]
+    assert train.main([*words, "--run-dir", str(tmp_path / "run")]) == 0
+
+
+def test_trains_on_colour_images_of_odd_size(tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = rng.integers(0, 256, (31, 9, 7, 3)).astype(np.uint8)
+    np.savez(tmp_path / "my photos.npz", images=images, labels=np.arange(31) % 2)
+    assert train.main(["--dataset", "my photos.npz", "--epochs", "1", "--batch-size", "7"]) == 0
+    assert (tmp_path / "runs" / "my_photos-gaussian-1" / "model.keras").exists()
+
+
+@pytest.fixture
+def bad_data(tmp_path, rng):
+    good = rng.random((20, 4, 4, 1))
+    np.save(tmp_path / "wide.npy", good * 255)
+    good[3, 0, 0, 0] = np.nan
+    np.save(tmp_path / "nan.npy", good)
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "sizes").mkdir()
+    for size in (4, 5):
+        keras.utils.save_img(tmp_path / "sizes" / f"{size}.png", rng.random((size, 4, 1)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--dataset celeba", "digits, mnist, frey, tfds:NAME"),
+        ("--noise snow", "salt_pepper"),
+        ("--noise gaussian --noise-level 25", "give 0.098"),
+        ("--noise-level -1", "must be a number in [0, 1]"),
+        ("--num-samples 0", "--num-samples must be at least 1"),
+        ("--num-corruptions 0", "--num-corruptions must be at least 1"),
+        (
+            "--objective iwae --posterior mixture --gradient doubly_reparameterized",
+            "--posterior conditional",
+        ),
+        ("--dataset wide.npy", "Divide by 255"),
+        ("--dataset nan.npy", "NaN or infinity in 1 of 20 images, first in image 3"),
+        ("--dataset empty.npz", "empty.npz must be a readable .npz file"),
+        ("--dataset sizes", "5.png"),
+        ("--activation sweesh", "sweesh"),
+        ("--resume nowhere", "nowhere must be a run directory"),
+        ("--run-dir wide.npy/run", "wide.npy"),
+        ("--dataset frey --data-dir nowhere", "downloads/manual"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(arguments, message, bad_data, monkeypatch, capsys):
+    from dvae_tf import frey_faces
+
+    monkeypatch.chdir(bad_data)
+    monkeypatch.setattr(frey_faces, "URL", "http://127.0.0.1:9/frey_rawface.mat")
+    before = sorted(bad_data.rglob("*"))
+    assert train.main(arguments.split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("train.py: error: ")
+    assert message in lines[0]
+    assert sorted(bad_data.rglob("*")) == before
+
+
+def test_no_traceback_reaches_the_user(tmp_path):
+    result = run("--noise-level", "25", cwd=tmp_path)
+    assert result.returncode == 2
+    assert len(messages(result)) == 1
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help(tmp_path):
+    result = run("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "--noise-level" in result.stdout
+
+
+class TestDataOfRecord:
+    @pytest.mark.parametrize(
+        ("arguments", "epochs"),
+        [("--dataset frey --noise gaussian", 25), ("--dataset mnist --noise salt_pepper", 6)],
+    )
+    def test_denoises(self, arguments, epochs, tfds_dir, tmp_path, monkeypatch):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
+        words = [*arguments.split(), "--epochs", str(epochs), "--run-dir", str(tmp_path / "run")]
+        assert train.main(words) == 0
+        run_dir = tmp_path / "run"
+        config = experiment.read_configuration(run_dir)
+        dataset = experiment.load_dataset(config)
+        model = keras.models.load_model(run_dir / "model.keras")
+        images = dataset.validation.images[:500].astype(np.float32) / 255
+        noisy = model.corruption(images, seed=123).numpy()
+        error = np.mean((model.predict(noisy, verbose=0) - images) ** 2)
+        # In dB of the mean squared error.
+        assert 10 * np.log10(np.mean((noisy - images) ** 2) / error) > 0.5

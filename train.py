@@ -1,0 +1,79 @@
+"""Train a denoising variational auto-encoder: `python train.py --help`."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from dvae_tf import configuration
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    # Without it TensorFlow's start-up messages bury ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        config = configuration.parse(arguments)
+        if config is None:
+            return 0
+        from dvae_tf import experiment  # imports TensorFlow
+
+        run = _prepare(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return 130
+    try:
+        outcome = experiment.train(run)
+    except OSError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print(f"\nstopped: continue with python train.py --resume {run.run_dir}", file=sys.stderr)
+        return 130
+    run_dir = run.run_dir
+    print(
+        f"best validation bound: {outcome.best_bound:.2f} nats per image\n"
+        f"validation PSNR: corrupted {outcome.noisy_psnr:.2f} dB, denoised "
+        f"{outcome.denoised_psnr:.2f} dB\n"
+        f"model:      {run_dir / 'model.keras'}\n"
+        f"history:    {run_dir / 'history.csv'}\n"
+        f"figures:    {run_dir / 'figures'}\n"
+        f"SavedModel: {run_dir / 'export' / '1'}\n"
+        f"evaluate:   python evaluate.py {shlex.quote(str(run_dir))}"
+    )
+    return 0
+
+
+def _prepare(config: configuration.Configuration):
+    """Say what will run, and prepare it."""
+    from dvae_tf import experiment
+
+    if config.resume is None:
+        config = configuration.resolve(config)
+    else:
+        saved = experiment.read_configuration(Path(config.resume))
+        config = dataclasses.replace(saved, resume=config.resume)
+    run = experiment.prepare(config)
+    print(
+        f"data:  {config.dataset}, {len(run.dataset.train.images)} training images of "
+        f"{' x '.join(map(str, run.dataset.image_shape))}, binarize {config.binarize}\n"
+        f"noise: {run.model.corruption.describe()}\n"
+        f"model: {config.network} {' '.join(map(str, config.hidden or ()))}, "
+        f"{config.latent_dim} latents, {config.likelihood} likelihood\n"
+        f"bound: {config.objective}, {config.posterior} posterior, M={config.num_corruptions}, "
+        f"K={config.num_samples}\n"
+        f"run:   {run.run_dir}",
+        flush=True,
+    )
+    return run
+
+
+def _fail(error: Exception) -> int:
+    """Print what a user can do about an error, in one line."""
+    print("train.py: error: " + " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
