@@ -108,8 +108,9 @@ class Configuration:
     limit: Annotated[int | None, _count(_DATA, "Train on the first N training images.")] = None
 
     noise: Annotated[Noise | None, _field(_NOISE, "Corruption p(x~|x).")] = None
+    # A float or a pair; not declared so, for some parsers cannot hold a union of both.
     noise_level: Annotated[
-        float | tuple[float, float] | None,
+        Any,
         _field(
             _NOISE,
             "A level L, or LO:HI for a level drawn per example. Gaussian levels are standard "
