@@ -6,19 +6,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from dvae_tf import configuration
+# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from dvae_tf import configuration, experiment
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    # Without it TensorFlow's start-up messages bury ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         config = configuration.parse(arguments)
         if config is None:
             return 0
-        from dvae_tf import experiment  # imports TensorFlow
-
         run = _prepare(config)
     except (ValueError, TypeError, OSError) as error:
         return _fail(error)
@@ -45,10 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _prepare(config: configuration.Configuration):
+def _prepare(config: configuration.Configuration) -> experiment.Run:
     """Say what will run, and prepare it."""
-    from dvae_tf import experiment
-
     if config.resume is None:
         config = configuration.resolve(config)
     else:

@@ -1,7 +1,4 @@
-"""What a training run is: a frozen, typed configuration, its defaults and its presets, as data.
-
-Nothing here imports TensorFlow: the command line answers `--help` and mistakes at once.
-"""
+"""What a training run is: a frozen, typed configuration, its defaults and its presets, as data."""
 
 import dataclasses
 import sys

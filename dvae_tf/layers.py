@@ -221,6 +221,13 @@ class MultivariateNormalTriL(EventLayer):
         return tfd.MultivariateNormalTriL(parameters[..., :n], scale_tril)
 
 
+class _Bernoulli(tfd.Bernoulli):
+    """TFP's Bernoulli with half the transcendental functions: x logits - softplus(logits)."""
+
+    def _log_prob(self, event):
+        return event * self.logits - tf.nn.softplus(self.logits)
+
+
 @register
 class IndependentBernoulli(EventLayer):
     """Bernoulli with logits as parameters: for binary pixels, as floats 0 and 1."""
@@ -229,7 +236,7 @@ class IndependentBernoulli(EventLayer):
 
     def make_distribution(self, parameters):
         logits = self._as_events(parameters)
-        return tfd.Independent(tfd.Bernoulli(logits, dtype=tf.float32), len(self.event_shape))
+        return tfd.Independent(_Bernoulli(logits, dtype=tf.float32), len(self.event_shape))
 
 
 @register

@@ -1,9 +1,12 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
-import dvae_tf
 from dvae_tf import DVAE, callbacks, corruptions, layers, networks
 
 SHAPE = (8, 6, 1)
@@ -386,8 +389,8 @@ def test_refuses_losses_weights_and_integers(images):
         compiled(corruption=None, paired=True).fit(images, verbose=0)
 
 
-def test_public_names():
-    assert dvae_tf.DVAE is DVAE
-    assert dvae_tf.corruptions is corruptions
-    with pytest.raises(AttributeError, match="no attribute 'VAE'"):
-        _ = dvae_tf.VAE
+def test_importing_the_package_is_enough_to_load(images, tmp_path):
+    make_model().save(tmp_path / "model.keras")
+    code = "import sys, dvae_tf, keras; keras.models.load_model(sys.argv[1]).summary()"
+    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
