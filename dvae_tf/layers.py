@@ -299,6 +299,14 @@ def reparameterized_sample(
     return distribution.sample(() if num_samples is None else num_samples, seed=seed)
 
 
+def standard_normal(q: tfd.Distribution) -> tfd.Distribution:
+    """Return p(z) = N(0, I), of the type for which TFP knows KL(q || p(z)) in closed form."""
+    zeros = tf.zeros(q.event_shape)
+    if isinstance(q, tfd.MultivariateNormalTriL):
+        return tfd.MultivariateNormalDiag(zeros)
+    return tfd.Independent(tfd.Normal(zeros, 1.0), q.event_shape.rank)
+
+
 @register
 class Sample(keras.layers.Layer):
     """Draws z ~ q, so that an encoder and a decoder wire into one Functional model.

@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, corruptions, layers, randomness
+from dvae_tf import bounds, corruptions, layers, likelihood, randomness
 
 OBJECTIVES = ("elbo", "iwae")
 POSTERIORS = ("conditional", "mixture")
@@ -172,7 +173,7 @@ class DVAE(keras.Model):
         log_likelihood = tf.reshape(p.log_prob(_repeat(x, k * m)), [k, m, -1])
         reconstruction = tf.reduce_mean(log_likelihood, axis=(0, 1))
         # KL(q_m || p(z))
-        prior = _standard_normal(q)
+        prior = layers.standard_normal(q)
         try:
             kl = _separate(tfd.kl_divergence(q, prior), m)  # [M, B]
         except NotImplementedError:
@@ -345,7 +346,14 @@ class DVAE(keras.Model):
         z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [K, B, L]
         p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
         log_likelihood = tf.reshape(p.log_prob(_repeat(x, num_samples)), [num_samples, -1])
-        return tf.reduce_mean(log_likelihood, 0) - tfd.kl_divergence(q, _standard_normal(q))
+        return tf.reduce_mean(log_likelihood, 0) - tfd.kl_divergence(q, layers.standard_normal(q))
+
+    def log_likelihood(self, x, *, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
+        """Return log p(x) by importance sampling from q(z|x): [B], in nats; see `likelihood`."""
+        estimate = likelihood.importance_sampling(
+            self.encoder, self.decoder, x, num_samples=num_samples, seed=seed
+        )
+        return estimate.log_likelihood
 
     # ---- saving ----
 
@@ -414,14 +422,6 @@ def _latent_dim(decoder) -> int:
             f"Received: a decoder of input shape {shape}."
         )
     return int(shape[1])
-
-
-def _standard_normal(q: tfd.Distribution) -> tfd.Distribution:
-    """Return p(z) = N(0, I), of the type for which TFP knows KL(q || p(z)) in closed form."""
-    zeros = tf.zeros(q.event_shape)
-    if isinstance(q, tfd.MultivariateNormalTriL):
-        return tfd.MultivariateNormalDiag(zeros)
-    return tfd.Independent(tfd.Normal(zeros, 1.0), q.event_shape.rank)
 
 
 def _repeat(x: tf.Tensor, times: int) -> tf.Tensor:

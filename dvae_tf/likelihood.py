@@ -1,0 +1,253 @@
+"""log p(x) of images under a decoder: importance sampling, and annealed importance sampling.
+
+log_likelihood is log p(x), in nats, larger is better; nll is its negative. With a discrete
+likelihood, bits per dimension are nll / (log(2) * number of values in an image).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from dvae_tf import bounds, corruptions, layers, randomness
+
+# Rows that a decoder sees at once: large enough for its matrix products, small enough for memory.
+_ROWS = 5000
+_IMAGES = 100
+
+
+class LogLikelihood(NamedTuple):
+    """Estimates of log p(x) for N images, in nats."""
+
+    log_likelihood: np.ndarray  # [N]
+    monte_carlo_error: np.ndarray  # [N], standard error of each estimate; NaN for one sample
+    num_samples: int
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.log_likelihood))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over images; NaN for one image."""
+        count = len(self.log_likelihood)
+        return (
+            float(np.std(self.log_likelihood, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+        )
+
+    @property
+    def mean_monte_carlo_error(self) -> float:
+        """Standard error of the mean that is due to the finite number of samples."""
+        squares = np.square(self.monte_carlo_error)
+        return float(np.sqrt(np.sum(squares)) / len(squares))
+
+
+def importance_sampling(
+    encoder: keras.Model,
+    decoder: keras.Model,
+    images,
+    *,
+    num_samples: int = 5000,
+    corruption: corruptions.Corruption | None = None,
+    num_corruptions: int = 1,
+    seed: int = 0,
+    rows: int = _ROWS,
+    progress: Callable[[int, int], None] | None = None,
+) -> LogLikelihood:
+    """Estimate log p(x) = log E_r[ p(x|z) p(z) / r(z) ] with samples z from a proposal r.
+
+    The proposal is q(z|x), or with a corruption the mixture (1/M) sum_m q(z|x~_m) of M posteriors
+    of corrupted images. The estimate is a lower bound in expectation and rises to log p(x) with
+    `num_samples`. Source: Burda et al. (2016), arXiv:1509.00519, section 5.
+
+    Args:
+        encoder, decoder: models that return distributions over latent vectors and over images.
+        images: [N, H, W, C], clean.
+        num_samples: samples for each image: exactly so many, whatever `rows` is.
+        corruption: p(x~|x) of a mixture proposal, or None for q(z|x).
+        num_corruptions: M, posteriors in the mixture; they stay the same for all samples.
+        seed: of the proposal's corruptions and samples.
+        rows: latents decoded at once, which bounds the memory.
+        progress: called with (images done, N) after every block of images.
+
+    Raises:
+        ValueError: if a number is not positive, or M > 1 without a corruption.
+    """
+    for name, value in (
+        ("num_samples", num_samples),
+        ("num_corruptions", num_corruptions),
+        ("rows", rows),
+    ):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+    if num_corruptions > 1 and corruption is None:
+        raise ValueError(
+            "`num_corruptions` must be 1 without a corruption. "
+            f"Received: num_corruptions={num_corruptions}."
+        )
+    images = np.asarray(images, np.float32)
+    m, count = num_corruptions, len(images)
+    block = min(_IMAGES, count, rows)
+    chunk = min(max(rows // block, 1), num_samples)
+    num_chunks = -(-num_samples // chunk)
+
+    def draw(x, q, index, seed):
+        """log weights of chunk `index`: [S, B], -inf beyond the last sample."""
+        sample_seed, component_seed = randomness.split(randomness.fold_in(seed, index))
+        z = layers.reparameterized_sample(q, seed=sample_seed, num_samples=chunk)  # [S, M B, L]
+        latent_dim = z.shape[-1]
+        if m > 1:
+            z = tf.reshape(z, [chunk, m, block, latent_dim])
+            u = randomness.uniform([chunk, block], component_seed)
+            component = tf.one_hot(tf.cast(u * m, tf.int32), m, axis=1)  # [S, M, B]
+            z = tf.reduce_sum(z * component[..., tf.newaxis], axis=1)  # [S, B, L]
+            each = q.log_prob(tf.tile(z, [1, m, 1]))  # [S, M B]
+            log_proposal = bounds.log_mean_exp(tf.reshape(each, [chunk, m, block]), axis=1)
+        else:
+            log_proposal = q.log_prob(z)
+        p = decoder(tf.reshape(z, [-1, latent_dim]))
+        tiled = tf.tile(x, [chunk, 1, 1, 1])
+        log_likelihood = tf.reshape(p.log_prob(tiled), [chunk, block])
+        log_prior = layers.standard_normal(q).log_prob(z)
+        log_w = bounds.log_weights(log_likelihood, log_prior, log_proposal)
+        number = index * chunk + tf.range(chunk)
+        return tf.where((number < num_samples)[:, tf.newaxis], log_w, -math.inf)
+
+    @tf.function(autograph=False)
+    def estimate(x, seed):
+        """log sum w and log sum w^2 over all samples, each [B]."""
+        corruption_seed, seed = randomness.split(seed)
+        noisy = x
+        if corruption is not None:
+            noisy = corruption(tf.tile(x, [m, 1, 1, 1]), seed=corruption_seed)
+        q = encoder(noisy)
+
+        def add_chunk(index, total, squares):
+            log_w = draw(x, q, index, seed)
+            total = _log_add_exp(total, tf.reduce_logsumexp(log_w, axis=0))
+            squares = _log_add_exp(squares, tf.reduce_logsumexp(2.0 * log_w, axis=0))
+            return index + 1, total, squares
+
+        nothing = tf.fill([block], -math.inf)
+        _, total, squares = tf.while_loop(
+            lambda index, *_: index < num_chunks,
+            add_chunk,
+            (tf.constant(0), nothing, nothing),
+            maximum_iterations=num_chunks,
+            parallel_iterations=1,
+        )
+        return total, squares
+
+    totals, squares = [], []
+    for start in range(0, count, block):
+        x = images[start : start + block]
+        padding = [(0, block - len(x)), (0, 0), (0, 0), (0, 0)]
+        block_seed = randomness.fold_in(randomness.as_seed(seed), start // block)
+        total, square = estimate(tf.constant(np.pad(x, padding)), block_seed)
+        totals.append(total.numpy()[: len(x)])
+        squares.append(square.numpy()[: len(x)])
+        if progress is not None:
+            progress(start + len(x), count)
+    log_total = np.concatenate(totals).astype(np.float64)
+    log_square = np.concatenate(squares).astype(np.float64)
+    error = np.full(count, math.nan)
+    if num_samples > 1:
+        # Delta method: the relative variance of the mean weight.
+        relative = np.exp(log_square - 2 * log_total) - 1 / num_samples
+        error = np.sqrt(np.maximum(relative, 0) * num_samples / (num_samples - 1))
+    return LogLikelihood(log_total - math.log(num_samples), error, num_samples)
+
+
+def _log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """log(exp a + exp b), where both may be -inf."""
+    return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)
+
+
+def annealed_importance_sampling(
+    decoder: keras.Model,
+    images,
+    *,
+    latent_dim: int,
+    num_chains: int = 16,
+    num_temperatures: int = 500,
+    num_leapfrog_steps: int = 10,
+    seed: int = 0,
+) -> LogLikelihood:
+    """Estimate log p(x) by annealing from p(z) to p(x, z) with Hamiltonian transitions.
+
+    The proposal is the prior: nothing here depends on an encoder, which makes it a second opinion
+    on `importance_sampling`. Step sizes are found on the posterior beforehand and then fixed.
+    Sources: Neal (2001), Annealed importance sampling; Wu et al. (2017), arXiv:1611.04273.
+
+    Args:
+        decoder: a model that returns a distribution over images.
+        images: [N, H, W, C], clean.
+        latent_dim: L.
+        num_chains: chains for each image, averaged as weights.
+        num_temperatures: steps from the prior to the posterior.
+        num_leapfrog_steps: of each transition.
+        seed: of all draws.
+    """
+    images = tf.constant(np.asarray(images, np.float32))
+    count = int(images.shape[0])
+    prior = tfp.distributions.MultivariateNormalDiag(tf.zeros(latent_dim))
+    tiled = tf.tile(images, [num_chains, 1, 1, 1])
+
+    def log_likelihood(z):
+        p = decoder(tf.reshape(z, [-1, latent_dim]))
+        return tf.reshape(p.log_prob(tiled), [num_chains, count])
+
+    def log_joint(z):
+        return prior.log_prob(z) + log_likelihood(z)
+
+    def kernel(target, step_size):
+        return tfp.mcmc.HamiltonianMonteCarlo(target, step_size, num_leapfrog_steps)
+
+    start_seed, pilot_seed, chain_seed = randomness.split(randomness.as_seed(seed), 3)
+    start = randomness.normal([num_chains, count, latent_dim], start_seed)
+
+    @tf.function(autograph=False)
+    def find_step_size():
+        adaptive = tfp.mcmc.SimpleStepSizeAdaptation(
+            kernel(log_joint, tf.fill([1, count, 1], 0.1)),
+            num_adaptation_steps=150,
+            target_accept_prob=0.8,
+        )
+        return tfp.mcmc.sample_chain(
+            1,
+            start,
+            kernel=adaptive,
+            num_burnin_steps=200,
+            seed=pilot_seed,
+            trace_fn=lambda _, results: results.new_step_size,
+        )[1][0]
+
+    @tf.function(autograph=False)
+    def anneal(step_size):
+        _, log_weights, _ = tfp.mcmc.sample_annealed_importance_chain(
+            num_temperatures,
+            prior.log_prob,
+            log_joint,
+            start,
+            lambda target: kernel(target, step_size),
+            seed=chain_seed,
+        )
+        return log_weights  # [chains, N]
+
+    log_w = anneal(find_step_size()).numpy().astype(np.float64)
+    top = log_w.max(axis=0)
+    weights = np.exp(log_w - top)
+    mean = weights.mean(axis=0)
+    error = np.full(count, math.nan)
+    if num_chains > 1:
+        error = weights.std(axis=0, ddof=1) / math.sqrt(num_chains) / mean
+    return LogLikelihood(top + np.log(mean), error, num_chains)
+
+
+def bits_per_dimension(log_likelihood: float, image_shape: tuple[int, ...]) -> float:
+    """Return -log2 p(x) over the number of values in an image, for a discrete likelihood."""
+    return -log_likelihood / (math.log(2) * math.prod(image_shape))
