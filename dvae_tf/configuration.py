@@ -55,7 +55,7 @@ def _parse_level(type_: Any, tokens) -> float | tuple[float, float]:
     raise ValueError("it must be a number L, or a range LO:HI")
 
 
-def _parse_int(type_: Any, tokens) -> int:
+def parse_int(type_: Any, tokens) -> int:
     """Parse a whole number; the library's own conversion would round 1.5."""
     try:
         return int(tokens[0].value)
@@ -68,7 +68,7 @@ def _field(group: Group, help: str, **kwargs) -> Parameter:
 
 
 def _count(group: Group, help: str) -> Parameter:
-    return _field(group, help, converter=_parse_int, n_tokens=1)
+    return _field(group, help, converter=parse_int, n_tokens=1)
 
 
 @Parameter(name="*")

@@ -69,7 +69,8 @@ class Dataset:
                 "dynamic", the same for validation and test while the training images stay as they
                 are, since `training_batches(..., binarize=True)` draws them anew for every step;
                 "none".
-            seed: of the draws.
+            seed: of the training images' draws. Those of validation and test are the same for
+                every seed, so that runs are compared on the same images.
         """
         if how == "none":
             return self
@@ -77,17 +78,19 @@ class Dataset:
             raise DatasetError(
                 f"`binarize` must be one of {', '.join(BINARIZATIONS)}. Received: {how!r}."
             )
-        generator = np.random.default_rng(seed)
 
-        def binary(split: Split) -> Split:
+        def binary(split: Split, *seeds: int) -> Split:
             limit: float | np.ndarray = 0.5
             if how != "threshold":
-                limit = generator.random(split.images.shape, np.float32)
+                limit = np.random.default_rng(seeds).random(split.images.shape, np.float32)
             # 255 rather than 1: 8-bit images mean pixel / 255.
             return split._replace(images=(as_float(split.images) > limit).astype(np.uint8) * 255)
 
-        validation, test = binary(self.validation), binary(self.test)
-        train = self.train if how == "dynamic" else binary(self.train)
+        validation, test = (
+            binary(self.validation, _SPLIT_SEED, 1),
+            binary(self.test, _SPLIT_SEED, 2),
+        )
+        train = self.train if how == "dynamic" else binary(self.train, seed, 0)
         return replace(self, train=train, validation=validation, test=test)
 
 

@@ -27,6 +27,8 @@ from dvae_tf.model import DVAE
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 _NUM_SHOWN = 10
+# Of config.json; another number says that a run directory has another form.
+_FORMAT = 1
 
 # The first number folded into the run's seed for what the model itself does not draw.
 _FIGURE_NOISE = 100
@@ -153,6 +155,11 @@ def read_configuration(run_dir: Path) -> Configuration:
     path = run_dir / "config.json"
     try:
         content = json.loads(path.read_text())
+        if content["format"] != _FORMAT:
+            raise ConfigurationError(
+                f"a run directory must have format {_FORMAT}. Received: {content['format']!r}, of "
+                "another version of dvae_tf. Use that version, or train again."
+            )
         return configuration.from_dict(content["configuration"])
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
@@ -178,6 +185,7 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
             f"that run with --resume {run_dir}."
         ) from error
     content = {
+        "format": _FORMAT,
         "configuration": configuration.to_dict(config),
         "seed": config.seed,
         "corruption": build_corruption(config).describe(),

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -157,4 +158,137 @@ def latent_manifold(images: np.ndarray) -> Figure:
     axes.set_xticks((ticks + 0.5) * width - 0.5, quantiles)
     axes.set_yticks((ticks + 0.5) * height - 0.5, quantiles[::-1])
     axes.set(xlabel="$z_1$", ylabel="$z_2$", title="E[x|z] at equal quantiles of p(z)")
+    return figure
+
+
+def strips(images: np.ndarray, *, title: str, labels: Sequence[str] = ()) -> Figure:
+    """Show sequences of images [N, steps, H, W, C], one a row, from left to right."""
+    steps, height = images.shape[1:3]
+    mosaic = _mosaic(images.reshape(-1, *images.shape[2:]), steps, gap=1, fill=1.0)
+    aspect = mosaic.shape[0] / mosaic.shape[1]
+    figure = Figure(figsize=(6.4, 6.0 * aspect + 0.5), layout="constrained")
+    axes = figure.subplots()
+    _show(axes, mosaic)
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks(np.arange(len(labels)) * (height + 1) + height / 2 - 0.5, labels, fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, tuple[Sequence, Sequence, Sequence]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    num_columns: int = 3,
+) -> Figure:
+    """Show curves with error bars, one panel for each key.
+
+    Args:
+        panels: title -> label -> (x, mean, standard error).
+        xlabel, ylabel: with their units.
+        num_columns: panels in a row.
+    """
+    columns = min(num_columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.3 * columns + 0.3, 2.5 * rows + 0.7), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for index, (axes, (title, lines)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+        for number, (label, (x, mean, error)) in enumerate(lines.items()):
+            axes.errorbar(
+                x, mean, error, label=label, marker=".", color=f"C{number % 10}", capsize=2
+            )
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+        if index % columns == 0:
+            axes.set_ylabel(ylabel)
+        if index + columns >= len(panels):
+            axes.set_xlabel(xlabel)
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    if len(names) > 1:
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=min(len(names), 4), fontsize=8
+        )
+    return figure
+
+
+def calibration(predicted: Sequence[float], actual: Sequence[float]) -> Figure:
+    """Show actual against predicted error of pixels, with the line of perfect calibration."""
+    figure = Figure(figsize=(4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    limit = 1.05 * max(*predicted, *actual, 1e-6)
+    axes.plot([0, limit], [0, limit], color="grey", linewidth=1, label="perfect")
+    axes.plot(predicted, actual, marker="o", label="pixels, in bins")
+    axes.set(
+        xlim=(0, limit),
+        ylim=(0, limit),
+        xlabel="predicted standard deviation (pixel scale)",
+        ylabel="root mean squared error (pixel scale)",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def kl_bars(per_unit: np.ndarray) -> Figure:
+    """Show the KL of each latent unit, largest first, in nats."""
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(np.arange(1, len(per_unit) + 1), np.sort(per_unit)[::-1])
+    axes.set(xlabel="latent unit, by rank", ylabel="KL (nats)")
+    axes.grid(alpha=0.3, axis="y")
+    return figure
+
+
+def project(latents: np.ndarray, *others: np.ndarray) -> tuple[list[np.ndarray], str]:
+    """Return latents [..., L] in two coordinates, and what these are.
+
+    They are the first two principal components of `latents`, or the latents themselves for L = 2.
+    """
+    if latents.shape[-1] <= 2:
+        padding = [(0, 0), (0, 2 - latents.shape[-1])]
+        flat = [np.pad(a.reshape(-1, a.shape[-1]), padding) for a in (latents, *others)]
+        name = "latent unit"
+    else:
+        centre = latents.mean(axis=0)
+        axes = np.linalg.svd(latents - centre, full_matrices=False)[2][:2]
+        flat = [(a.reshape(-1, a.shape[-1]) - centre) @ axes.T for a in (latents, *others)]
+        name = "principal component"
+    shapes = [a.shape[:-1] for a in (latents, *others)]
+    return [f.reshape(*s, 2) for f, s in zip(flat, shapes, strict=True)], name
+
+
+def latent_scatter(
+    latents: np.ndarray, labels: np.ndarray | None = None, paths: np.ndarray | None = None
+) -> Figure:
+    """Show posterior means [N, L] in two coordinates, coloured by label, with paths over them.
+
+    Args:
+        latents: posterior means.
+        labels: class of each, or None.
+        paths: [P, steps, L], drawn from their first point (a ring) to their last (a dot).
+    """
+    others = [] if paths is None else [paths]
+    (points, *drawn), name = project(latents, *others)
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    kwargs: dict[str, Any] = {"s": 6, "alpha": 0.6, "linewidths": 0}
+    if labels is None:
+        axes.scatter(points[:, 0], points[:, 1], color="C0", **kwargs)
+    else:
+        classes, numbers = np.unique(labels, return_inverse=True)
+        scatter = axes.scatter(points[:, 0], points[:, 1], c=numbers, cmap="tab10", **kwargs)
+        if len(classes) <= 10:
+            handles = scatter.legend_elements()[0]
+            axes.legend(handles, classes, title="label", fontsize=7, loc="upper right")
+    for path in drawn[0] if drawn else []:
+        axes.plot(*path.T, color="black", linewidth=1)
+        axes.plot(*path[0], marker="o", color="black", markerfacecolor="white")
+        axes.plot(*path[-1], marker="o", color="black")
+    axes.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
+    axes.grid(alpha=0.3)
     return figure

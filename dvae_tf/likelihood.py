@@ -248,6 +248,6 @@ def annealed_importance_sampling(
     return LogLikelihood(top + np.log(mean), error, num_chains)
 
 
-def bits_per_dimension(log_likelihood: float, image_shape: tuple[int, ...]) -> float:
+def bits_per_dimension(log_likelihood: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     """Return -log2 p(x) over the number of values in an image, for a discrete likelihood."""
-    return -log_likelihood / (math.log(2) * math.prod(image_shape))
+    return -np.asarray(log_likelihood) / (math.log(2) * math.prod(image_shape))

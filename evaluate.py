@@ -1,0 +1,211 @@
+"""Evaluate trained runs: `python evaluate.py RUN_DIR [RUN_DIR ...]`."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cyclopts
+import keras
+import numpy as np
+from cyclopts import Parameter
+
+from dvae_tf import DVAE, configuration, datasets, evaluation, experiment, figures, report
+
+app = cyclopts.App(
+    name="evaluate.py",
+    help="Measure likelihood, denoising, features and robustness of trained runs, and write a "
+    "report into each run directory. Several runs are also compared side by side.",
+    help_format="plaintext",
+    version_flags=(),
+)
+
+
+@app.default
+def _evaluate(
+    *run_dirs: Annotated[str, Parameter(name="RUN_DIR", help="Directories train.py made.")],
+    num_importance_samples: Annotated[
+        int,
+        Parameter(
+            help="Samples for log p(x) of each image.",
+            converter=configuration.parse_int,
+            n_tokens=1,
+        ),
+    ] = 5000,
+    noise_levels: Annotated[
+        tuple[float, ...] | None,
+        Parameter(
+            help="Levels of every noise kind. [default: 0 to 5 times the training level]",
+            consume_multiple=True,
+            negative_iterable=(),
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Parameter(help="The first N test images.", converter=configuration.parse_int, n_tokens=1),
+    ] = None,
+    seed: Annotated[
+        int, Parameter(help="Of every draw.", converter=configuration.parse_int, n_tokens=1)
+    ] = 0,
+    data_dir: Annotated[
+        str | None, Parameter(help="Directory of TensorFlow Datasets, if not the run's.")
+    ] = None,
+) -> int:
+    settings = evaluation.Settings(
+        num_importance_samples=num_importance_samples,
+        noise_levels=noise_levels,
+        limit=limit,
+        seed=seed,
+    )
+    if not run_dirs:
+        raise ValueError("RUN_DIR must be given: a directory that train.py made.")
+    runs = [_load(Path(run_dir), data_dir) for run_dir in run_dirs]
+    _check_comparable(runs)
+    measured = {}
+    for run in runs:
+        print(f"{run.path}:", flush=True)
+        measured[str(run.path)] = _evaluate_one(run, settings)
+    if len(runs) > 1:
+        print(f"comparison: {_compare(runs[0].path, measured)}")
+    return 0
+
+
+class _Run(NamedTuple):
+    path: Path
+    config: configuration.Configuration
+    versions: dict[str, str]
+    model: DVAE
+    dataset: datasets.Dataset
+
+
+def _load(path: Path, data_dir: str | None) -> _Run:
+    """Load everything that a run's evaluation needs, before anything is written."""
+    config = experiment.read_configuration(path)
+    content = json.loads((path / "config.json").read_text())
+    file = path / "model.keras"
+    if not file.exists():
+        raise ValueError(
+            f"{path} must hold model.keras. Received: a run without it. Let its training end: "
+            f"python train.py --resume {path}"
+        )
+    try:
+        model = keras.models.load_model(file, safe_mode=True)
+    except Exception as error:  # Keras raises many types on a damaged file
+        raise ValueError(
+            f"{file} must be a complete model file ({str(error)[:200]}). Train the run again."
+        ) from error
+    if data_dir is not None:
+        config = dataclasses.replace(config, data_dir=data_dir)
+    return _Run(path, config, content.get("versions", {}), model, experiment.load_dataset(config))
+
+
+def _check_comparable(runs: list[_Run]) -> None:
+    """Refuse runs that were not trained on the same test images."""
+    first = runs[0].dataset.test.images
+    for run in runs[1:]:
+        test = run.dataset.test.images
+        if test.shape != first.shape or not np.array_equal(test, first):
+            raise ValueError(
+                "Runs that are compared must have the same test images: the same --dataset, --split "
+                f"and --binarize. Received: {runs[0].path} and {run.path}. Evaluate them one by one."
+            )
+
+
+def _evaluate_one(run: _Run, settings: evaluation.Settings) -> dict[str, Any]:
+    """Measure one run, and replace its evaluation by the new one when that is complete."""
+    bar: list[keras.utils.Progbar] = []
+
+    def progress(done: int, count: int) -> None:
+        if not bar:
+            bar.append(keras.utils.Progbar(count, unit_name="image"))
+        bar[0].update(done)
+
+    result = evaluation.evaluate(
+        run.model,
+        run.config,
+        run.dataset,
+        settings,
+        report=lambda text: print(f"  {text}", flush=True),
+        progress=progress,
+    )
+    images = {name: figures.to_png(figure) for name, figure in report.draw(result).items()}
+    settings_used = {f"evaluation: {k}": v for k, v in dataclasses.asdict(settings).items()}
+    html = report.render(
+        f"{run.dataset.name}, {run.model.corruption.describe()}: {run.path.resolve().name}",
+        result.metrics,
+        images,
+        configuration.to_dict(run.config) | settings_used,
+        run.versions,
+    )
+    with _replaced(run.path / "evaluation") as directory:
+        (directory / "metrics.json").write_text(json.dumps(result.metrics, indent=1) + "\n")
+        (directory / "report.html").write_text(html)
+        for name, content in images.items():
+            (directory / f"{name}.png").write_bytes(content)
+        _write_projector(directory / "projector", result.arrays)
+    print(f"  report: {run.path / 'evaluation' / 'report.html'}", flush=True)
+    return result.metrics
+
+
+def _compare(path: Path, measured: dict[str, Any]) -> Path:
+    """Write the side-by-side of all runs into the first one's evaluation."""
+    drawn = report.comparison_figures(measured)
+    images = {name: figures.to_png(figure) for name, figure in drawn.items()}
+    with _replaced(path / "evaluation" / "comparison") as directory:
+        (directory / "comparison.html").write_text(report.render_comparison(measured, images))
+        (directory / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n")
+        for name, content in images.items():
+            (directory / f"{name}.png").write_bytes(content)
+    return path / "evaluation" / "comparison" / "comparison.html"
+
+
+@contextlib.contextmanager
+def _replaced(directory: Path) -> Iterator[Path]:
+    """Yield an empty directory that takes the place of `directory` when the block succeeds."""
+    new = directory.with_name(f".{directory.name}-new-{os.getpid()}")
+    old = directory.with_name(f".{directory.name}-old-{os.getpid()}")
+    new.mkdir()
+    try:
+        yield new
+        if directory.exists():
+            directory.rename(old)
+        new.rename(directory)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_projector(directory: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write posterior means for TensorBoard's projector: `tensorboard --logdir .../projector`."""
+    directory.mkdir()
+    np.savetxt(directory / "latents.tsv", arrays["latents"], fmt="%.6g", delimiter="\t")
+    lines = ["embeddings {", '  tensor_name: "posterior means"', '  tensor_path: "latents.tsv"']
+    if "labels" in arrays:
+        (directory / "labels.tsv").write_text("".join(f"{v}\n" for v in arrays["labels"]))
+        lines.append('  metadata_path: "labels.tsv"')
+    (directory / "projector_config.pbtxt").write_text("\n".join([*lines, "}"]) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    try:
+        words = sys.argv[1:] if arguments is None else arguments
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        return command(*bound.args, **bound.kwargs) or 0
+    except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
+        print("evaluate.py: error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
