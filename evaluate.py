@@ -52,6 +52,14 @@ def _evaluate(
         int | None,
         Parameter(help="The first N test images.", converter=configuration.parse_int, n_tokens=1),
     ] = None,
+    num_annealed: Annotated[
+        int,
+        Parameter(
+            help="Test images for annealed importance sampling; 0 for none.",
+            converter=configuration.parse_int,
+            n_tokens=1,
+        ),
+    ] = 20,
     seed: Annotated[
         int, Parameter(help="Of every draw.", converter=configuration.parse_int, n_tokens=1)
     ] = 0,
@@ -63,6 +71,7 @@ def _evaluate(
         num_importance_samples=num_importance_samples,
         noise_levels=noise_levels,
         limit=limit,
+        num_annealed=num_annealed,
         seed=seed,
     )
     if not run_dirs:

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     try:
         outcome = experiment.train(run)
-    except OSError as error:
+    except (configuration.ConfigurationError, OSError) as error:
         return _fail(error)
     except KeyboardInterrupt:
         print(f"\nstopped: continue with python train.py --resume {run.run_dir}", file=sys.stderr)
@@ -50,7 +50,8 @@ def _prepare(config: configuration.Configuration) -> experiment.Run:
         config = configuration.resolve(config)
     else:
         saved = experiment.read_configuration(Path(config.resume))
-        config = dataclasses.replace(saved, resume=config.resume)
+        data_dir = config.data_dir or saved.data_dir
+        config = dataclasses.replace(saved, resume=config.resume, data_dir=data_dir)
     run = experiment.prepare(config)
     print(
         f"data:  {config.dataset}, {len(run.dataset.train.images)} training images of "

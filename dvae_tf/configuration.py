@@ -63,6 +63,10 @@ def parse_int(type_: Any, tokens) -> int:
         raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
 
 
+def _parse_ints(type_: Any, tokens) -> tuple[int, ...]:
+    return tuple(parse_int(int, [token]) for token in tokens)
+
+
 def _field(group: Group, help: str, **kwargs) -> Parameter:
     return Parameter(group=group, help=help, **kwargs)
 
@@ -143,6 +147,7 @@ class Configuration:
             "Hidden sizes of an mlp, channels per level of conv and resnet.",
             consume_multiple=True,
             negative_iterable=(),
+            converter=_parse_ints,
         ),
     ] = None
     activation: Annotated[str | None, _field(_NETWORK, "A Keras activation.")] = None
@@ -188,9 +193,10 @@ class Configuration:
             "patience",
         ):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not 1 <= value < 2**31:
                 raise ConfigurationError(
-                    f"{_flag(name)} must be at least 1. Received: {value}. Give a positive integer."
+                    f"{_flag(name)} must be at least 1 and less than 2**31. Received: {value}. "
+                    "Give a positive integer."
                 )
         if self.kl_warmup < 0:
             raise ConfigurationError(
@@ -213,12 +219,13 @@ class Configuration:
                 raise ConfigurationError(
                     "--gradient doubly_reparameterized must go with --objective iwae and "
                     "--posterior conditional. "
-                    f"Received: {self.objective}, {self.posterior}. Leave --gradient out."
+                    f"Received: {self.objective}, {self.posterior}. Give --gradient reparameterized."
                 )
             if self.kl_warmup:
                 raise ConfigurationError(
                     "--gradient doubly_reparameterized must go without --kl-warmup, under which it "
-                    f"is biased. Received: --kl-warmup {self.kl_warmup}. Leave one of them out."
+                    f"is biased. Received: --kl-warmup {self.kl_warmup}. Give --gradient "
+                    "reparameterized."
                 )
 
 
@@ -328,6 +335,13 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
         given = receive(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
         raise ConfigurationError(_one_line(error)) from error
+    if given.resume is not None:
+        own = Configuration(resume=given.resume, data_dir=given.data_dir)
+        if given != own:
+            raise ConfigurationError(
+                "--resume must stand alone, but for --data-dir: a run goes on with its own "
+                "configuration. Received: other flags beside it. Drop them, or start a new run."
+            )
     return given
 
 
@@ -371,6 +385,23 @@ def resolve(configuration: Configuration) -> Configuration:
         },
     )
     return resolved
+
+
+def check_resolved(configuration: Configuration) -> None:
+    """Refuse a configuration that `resolve` would still change.
+
+    Raises:
+        ConfigurationError: if a value is missing.
+    """
+    missing = [
+        key
+        for key, value in vars(resolve(configuration)).items()
+        if value != getattr(configuration, key)
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"A run's configuration must be whole. Received: no {', '.join(missing)}. Train again."
+        )
 
 
 def to_dict(configuration: Configuration) -> dict[str, Any]:
@@ -421,6 +452,7 @@ def _check_type(name: str, value, hint) -> None:
             hint = "one of " + ", ".join(literals)
     if not valid:
         kind = hint.__name__ if isinstance(hint, type) else hint
+        kind = "a number or a pair of numbers" if name == "noise_level" else kind
         raise ConfigurationError(f"{_flag(name)} must be {kind}. Received: {value!r}.")
 
 

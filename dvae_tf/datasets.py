@@ -115,7 +115,8 @@ def training_batches(
     """Return an endless stream of training batches; batch t is a function of (seed, t) alone.
 
     Every epoch of `steps_per_epoch` batches goes through the split in a new order. All batches are
-    full, so that one compiled program serves them; what is left over differs by epoch.
+    full, so that one compiled program serves them; what is left over differs by epoch. Labels are
+    for evaluation, and stay behind.
 
     Args:
         split: the training examples.
@@ -136,19 +137,18 @@ def training_batches(
             randomness.fold_in(order_seed, epoch),
             max_index=len(split.images) - 1,
         )
-        images, *labels = gather(places)
-        images = tf.ensure_shape(images, (size, *split.images.shape[1:]))
+        images = tf.ensure_shape(gather(places), (size, *split.images.shape[1:]))
         if binarize:
             u = randomness.uniform(tf.shape(images), randomness.fold_in(pixel_seed, step))
             images = tf.cast(u < images, tf.float32)
-        return (images, *labels)
+        return images
 
     stream = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return stream.map(batch).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Return one pass over the split in order, the last batch as large as what is left."""
+    """Return one pass over the images in order, the last batch as large as what is left."""
     count = len(split.images)
     gather = _gather(split)
 
@@ -158,17 +158,14 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(0, count, batch_size).map(batch).prefetch(2)
 
 
-def _gather(split: Split) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """Return a function from indices to (images as floats,) or (images, labels)."""
+def _gather(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from indices to images as floats."""
     with tf.device("CPU"):  # the data stay in host memory
         images = tf.constant(split.images)
-        labels = None if split.labels is None else tf.constant(split.labels)
 
     def gather(indices):
         batch = tf.cast(tf.gather(images, indices), tf.float32)
-        if images.dtype == tf.uint8:
-            batch /= 255.0
-        return (batch,) if labels is None else (batch, tf.gather(labels, indices))
+        return batch / 255.0 if images.dtype == tf.uint8 else batch
 
     return gather
 
@@ -411,7 +408,15 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            return {"": content} if isinstance(content, np.ndarray) else dict(content)
+            is_array = isinstance(content, np.ndarray)
+            if is_array != (path.suffix == ".npy"):
+                kind = "an .npy file" if is_array else "an .npz file"
+                raise ValueError(f"{kind} by its content: rename it")
+            arrays = {"": content} if is_array else dict(content)
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise ValueError(f"the member {name!r} is no array")
+            return arrays
     except Exception as error:  # NumPy raises many types on a damaged file
         raise DatasetError(
             f"{path} must be a readable {path.suffix} file of plain arrays. "
@@ -484,5 +489,6 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _first_line(error: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error))  # TensorFlow's names of nodes
+    text = re.sub(r"\s+", " ", text).strip() or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

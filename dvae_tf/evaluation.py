@@ -37,7 +37,7 @@ class Settings:
             training level, up to 1.
         limit: the first N test images; None takes all.
         num_denoised: at most so many test images for denoising and robustness.
-        num_annealed: at most so many test images for annealed importance sampling.
+        num_annealed: at most so many test images for annealed importance sampling; 0 for none.
         num_probed: at most so many training images for the probes.
         seed: of every draw.
     """
@@ -51,10 +51,15 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("num_importance_samples", "limit", "num_denoised", "num_annealed"):
+        for name, least in (
+            ("num_importance_samples", 1),
+            ("limit", 1),
+            ("num_denoised", 1),
+            ("num_annealed", 0),
+        ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
         for level in self.noise_levels or ():
             corruptions.Gaussian(level)  # refuses a level out of range
         randomness.as_seed(self.seed)
@@ -151,14 +156,13 @@ def _posterior(model: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _terms(model: DVAE, corruption: corruptions.Corruption, images: np.ndarray, seed: int):
     """Return bound, elbo, reconstruction and KL of each image, [N, 4]."""
-    step = tf.function(
-        lambda x, s: tf.stack(model.bound_terms(x, seed=s, corruption=corruption)[1:], axis=1),
-        reduce_retracing=True,
-    )
-    starts = range(0, len(images), _BATCH)
-    seeds = [randomness.fold_in(randomness.as_seed(seed), start) for start in starts]
-    batches = [tf.constant(images[start : start + _BATCH]) for start in starts]
-    return np.concatenate([step(x, s).numpy() for x, s in zip(batches, seeds, strict=True)])
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        seed_of_batch = randomness.fold_in(randomness.as_seed(seed), start)
+        batch = tf.constant(images[start : start + _BATCH])
+        terms = model.bound_terms(batch, seed=seed_of_batch, corruption=corruption)
+        parts.append(np.stack([term.numpy() for term in terms[1:]], axis=1))
+    return np.concatenate(parts)
 
 
 def _bounds(model: DVAE, images: np.ndarray, seed: int) -> dict[str, Any]:
@@ -192,6 +196,8 @@ def _log_likelihood(model, config, images, settings: Settings, progress) -> dict
         shape = images.shape[1:]
         bits = likelihood.bits_per_dimension(estimate.log_likelihood, shape)
         result["bits_per_dimension"] = as_json(summarize(bits))
+    if settings.num_annealed == 0:
+        return result
     subset = images[: settings.num_annealed]
     annealed = likelihood.annealed_importance_sampling(
         model.decoder, subset, latent_dim=model.latent_dim, seed=settings.seed

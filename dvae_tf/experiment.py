@@ -19,6 +19,7 @@ from dvae_tf import (
     datasets,
     export,
     figures,
+    metrics,
     networks,
     randomness,
 )
@@ -54,16 +55,26 @@ def load_dataset(config: Configuration) -> datasets.Dataset:
 
 
 def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVAE:
-    """Return an uncompiled model; its initial weights are a function of the seed."""
+    """Return an uncompiled model; its initial weights are a function of the seed.
+
+    Raises:
+        ConfigurationError: if the network does not fit into memory.
+    """
     keras.utils.set_random_seed(config.seed % 2**32)
     sizes = "hidden" if config.network == "mlp" else "filters"
-    encoder, decoder = networks.NETWORKS[str(config.network)](
-        image_shape,
-        config.latent_dim,
-        config.likelihood,
-        activation=config.activation,
-        **{sizes: config.hidden},
-    )
+    try:
+        encoder, decoder = networks.NETWORKS[str(config.network)](
+            image_shape,
+            config.latent_dim,
+            config.likelihood,
+            activation=config.activation,
+            **{sizes: config.hidden},
+        )
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise ConfigurationError(
+            f"--hidden and --latent-dim must give a network that fits into memory. "
+            f"Received: {config.hidden}, {config.latent_dim}. Make it smaller."
+        ) from error
     clean = config.validation_input == "clean"
     return DVAE(
         encoder,
@@ -113,14 +124,46 @@ def prepare(config: Configuration) -> Run:
         mean_image /= 255
     networks.start_at_mean(model.decoder, mean_image)
     compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
+    # Encoder, decoder and bound fit together: better known before anything is written.
+    example = datasets.as_float(dataset.train.images[:1])
+    try:
+        model.bound_terms(tf.constant(example), seed=randomness.as_seed(config.seed))
+    except (ValueError, tf.errors.OpError) as error:
+        raise ConfigurationError(
+            "--network, --hidden and --activation must make a network for these images. "
+            f"Received: {config.network}, {config.hidden}, {config.activation}. Try another "
+            "activation."
+        ) from error
     if config.resume is None:
         return Run(config, dataset, model, create_run_dir(config, dataset), first_epoch=0)
     run_dir = Path(config.resume)
-    return Run(config, dataset, model, run_dir, _completed_epochs(run_dir, config))
+    return Run(config, dataset, model, run_dir, _completed_epochs(run_dir, config, model))
 
 
 def train(run: Run, *, verbose: int = 1) -> Outcome:
-    """Train a prepared run, and leave model, history, figures and export in its directory."""
+    """Train a prepared run, and leave model, history, figures and export in its directory.
+
+    Raises:
+        ConfigurationError: if the loss does not stay finite.
+        OSError: if something cannot be written.
+    """
+    config, dataset, _, run_dir, first_epoch = run
+    if first_epoch < config.epochs:
+        _fit(run, verbose)
+    history = read_history(run_dir)
+    if not np.isfinite(history["loss"]).all():
+        raise ConfigurationError(
+            f"Training must stay finite. Received: a loss that is not, in epoch {len(history['loss'])}. "
+            f"Try a smaller --learning-rate than {config.learning_rate:g}; what was logged is in "
+            f"{run_dir}."
+        )
+    best = keras.models.load_model(run_dir / "model.keras")
+    outcome = write_figures(run_dir, best, dataset, history)
+    export.export(best, run_dir / "export", version=1)
+    return outcome
+
+
+def _fit(run: Run, verbose: int) -> None:
     config, dataset, model, run_dir, first_epoch = run
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
     model.fit(
@@ -140,10 +183,6 @@ def train(run: Run, *, verbose: int = 1) -> Outcome:
         callbacks=_callbacks(config, run_dir, dataset),
         verbose=verbose,
     )
-    best = keras.models.load_model(run_dir / "model.keras")
-    outcome = write_figures(run_dir, best, dataset, read_history(run_dir))
-    export.export(best, run_dir / "export", version=1)
-    return outcome
 
 
 def read_configuration(run_dir: Path) -> Configuration:
@@ -160,7 +199,9 @@ def read_configuration(run_dir: Path) -> Configuration:
                 f"a run directory must have format {_FORMAT}. Received: {content['format']!r}, of "
                 "another version of dvae_tf. Use that version, or train again."
             )
-        return configuration.from_dict(content["configuration"])
+        config = configuration.from_dict(content["configuration"])
+        configuration.check_resolved(config)
+        return config
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -180,9 +221,10 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
     try:
         run_dir.mkdir(parents=True)
     except FileExistsError as error:
+        is_run = (run_dir / "config.json").exists()
+        remedy = f", or continue that run with --resume {run_dir}" if is_run else ""
         raise ConfigurationError(
-            f"--run-dir must not exist yet. Received: {run_dir}. Choose another one, or continue "
-            f"that run with --resume {run_dir}."
+            f"--run-dir must not exist yet. Received: {run_dir}. Choose another one{remedy}."
         ) from error
     content = {
         "format": _FORMAT,
@@ -218,27 +260,59 @@ def _next_run_dir(config: Configuration) -> Path:
     return Path("runs") / f"{name}-{max(numbers, default=0) + 1}"
 
 
-def _completed_epochs(run_dir: Path, config: Configuration) -> int:
-    """Return how many epochs the checkpoint of a stopped run holds; forget what came after it."""
-    metadata = run_dir / "checkpoint" / "training_metadata.json"
+def _completed_epochs(run_dir: Path, config: Configuration, model: DVAE) -> int:
+    """Return how many epochs a stopped run has behind it; forget what it logged after that.
+
+    Raises:
+        ConfigurationError: if the run has ended, or its files are damaged.
+    """
     history = run_dir / "history.csv"
-    rows = history.read_text().splitlines() if history.exists() else []
-    if not metadata.exists():
-        if len(rows) > 1:
+    try:
+        rows = read_history_rows(run_dir)
+        for row in rows:
+            float(row["val_bound"])
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise ConfigurationError(
+            f"{history} must be the history of a run. Received: {error!r}. Start a new run."
+        ) from error
+    weights = run_dir / "checkpoint" / "latest.weights.h5"
+    metadata = run_dir / "checkpoint" / "training_metadata.json"
+    if not (weights.exists() and metadata.exists()):
+        if rows and (run_dir / "export" / "1").exists():
             raise ConfigurationError(
                 f"--resume must name a run that was stopped. Received: {run_dir}, which has ended "
-                f"after {len(rows) - 1} of {config.epochs} epochs. Start a new run."
+                f"after {len(rows)} of {config.epochs} epochs. Start a new run."
             )
+        if rows and (run_dir / "model.keras").exists() and not metadata.exists():
+            return int(config.epochs or 0)  # trained, but for figures and export
         history.unlink(missing_ok=True)
         return 0
-    completed = int(json.loads(metadata.read_text())["epoch"])
-    history.write_text("".join(f"{row}\n" for row in rows[: completed + 1]))
+    try:
+        completed = int(json.loads(metadata.read_text())["epoch"])
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(weights)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{weights.parent} must be the checkpoint of this run. Received: {str(error)[:200]}. "
+            "Start a new run."
+        ) from error
+    lines = history.read_text().splitlines() if rows else []
+    history.write_text("".join(f"{line}\n" for line in lines[: completed + 1]))
     return completed
+
+
+def _best_so_far(run_dir: Path) -> float | None:
+    """Return the validation bound of a resumed run's model file; None if it is to be replaced."""
+    try:
+        keras.models.load_model(run_dir / "model.keras")
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return max((float(row["val_bound"]) for row in read_history_rows(run_dir)), default=None)
 
 
 def _callbacks(config: Configuration, run_dir: Path, dataset: datasets.Dataset) -> list:
     clean, noisy = _shown_images(config, dataset)
-    best = max((float(row["val_bound"]) for row in read_history_rows(run_dir)), default=None)
+    best = _best_so_far(run_dir) if config.resume is not None else None
     selected: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.ModelCheckpoint(
@@ -303,8 +377,8 @@ def write_figures(
     denoised = model.predict(noisy, batch_size=500, verbose=0)
     outcome = Outcome(
         best_bound=max(history["val_bound"]),
-        noisy_psnr=_mean_psnr(clean, noisy),
-        denoised_psnr=_mean_psnr(clean, denoised),
+        noisy_psnr=float(metrics.psnr(clean, noisy).mean()),
+        denoised_psnr=float(metrics.psnr(clean, denoised).mean()),
     )
     clean_shown, noisy_shown = _shown_images(config, dataset)
     drawn = {
@@ -336,12 +410,3 @@ def write_figures(
 
 def _dense_layers(model: keras.Model):
     return (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
-
-
-def _mean_psnr(clean: np.ndarray, other: np.ndarray) -> float:
-    """Return the mean over images of the peak signal-to-noise ratio, in dB, for peak 1.
-
-    Images are clipped to [0, 1] first; equal images count as 100 dB.
-    """
-    psnr = tf.image.psnr(clean, np.clip(other, 0.0, 1.0), max_val=1.0)
-    return float(tf.reduce_mean(tf.minimum(psnr, 100.0)))

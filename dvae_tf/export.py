@@ -7,7 +7,7 @@
 | `decode`                      | latent [B,L]         | image                                   |
 | `sample`                      | seed int32 [B,2]     | image                                   |
 | `score`                       | image, seed          | elbo, reconstruction, kl [B] in nats, valid |
-| `denoise_png`                 | image_bytes [B]      | denoised_bytes [B], PNG                 |
+| `denoise_png`                 | image_bytes [B]      | denoised_bytes [B], PNG; for 1, 3, 4 channels |
 
 Nothing in them is random but through a seed that the caller gives, row by row.
 """
@@ -73,8 +73,9 @@ class _Signatures:
             "decode": (self.decode, [latent]),
             "sample": (self.sample, [seed]),
             "score": (self.score, [image, seed]),
-            "denoise_png": (self.denoise_png, [image_bytes]),
         }
+        if self._image_shape[-1] in (1, 3, 4):  # what a PNG can hold
+            specs["denoise_png"] = (self.denoise_png, [image_bytes])
         functions = {
             name: tf.function(function, autograph=False).get_concrete_function(*spec)
             for name, (function, spec) in specs.items()

@@ -284,7 +284,7 @@ def latent_scatter(
         scatter = axes.scatter(points[:, 0], points[:, 1], c=numbers, cmap="tab10", **kwargs)
         if len(classes) <= 10:
             handles = scatter.legend_elements()[0]
-            axes.legend(handles, classes, title="label", fontsize=7, loc="upper right")
+            figure.legend(handles, classes, title="label", loc="outside right center")
     for path in drawn[0] if drawn else []:
         axes.plot(*path.T, color="black", linewidth=1)
         axes.plot(*path[0], marker="o", color="black", markerfacecolor="white")

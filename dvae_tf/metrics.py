@@ -12,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 # A unit is active when its posterior mean varies over the data by more than this:
 # Burda et al. (2016), arXiv:1509.00519, section 5.2.
 ACTIVE_VARIANCE = 0.01
-_MAX_PSNR = 100.0
+# The mean squared error of rounding to 8 bits, 1 / (12 255^2): less is no error one could see, and
+# without a limit one image that the noise left alone would make the mean infinite.
+_MIN_SQUARED_ERROR = 1 / (12 * 255**2)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ def summarize(values: np.ndarray) -> Summary:
 def psnr(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the peak signal-to-noise ratio of each image for peak 1, in dB: [N].
 
-    `other` is clipped to [0, 1] first. Equal images count as 100 dB.
+    `other` is clipped to [0, 1] first. No image counts as better than one rounded to 8 bits, 58.9 dB.
     """
     squares = np.square(np.clip(other, 0, 1) - clean, dtype=np.float64)
     error = squares.reshape(len(clean), -1).mean(axis=1)
-    return -10 * np.log10(np.maximum(error, 10 ** (-_MAX_PSNR / 10)))
+    return -10 * np.log10(np.maximum(error, _MIN_SQUARED_ERROR))
 
 
 def ssim(clean: np.ndarray, other: np.ndarray) -> np.ndarray:

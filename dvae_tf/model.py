@@ -46,7 +46,7 @@ class DVAE(keras.Model):
     VAE, DVAE, IWAE and DIWAE are cells of one table (see `bounds`): without a corruption the model
     is a VAE, with `objective="iwae"` an IWAE.
 
-    `fit` takes batches of x, or of (x, label) whose label is ignored, or of (noisy, clean) with
+    `fit` takes batches of x, or of (x, label) whose numeric label is ignored, or of (noisy, clean) with
     `paired=True`. Images are float32 in [0, 1], [batch, height, width, channels]. It logs the means
     per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. Validation scores the
     same bound on the same corruption, with the same noise in every epoch.
@@ -238,15 +238,9 @@ class DVAE(keras.Model):
             raise ValueError(
                 "A model made with paired=True takes batches (noisy, clean). Received: one tensor."
             )
-        pair = (second, first) if self.paired else (first, None)
-        for images in pair:
-            if images is not None and not images.dtype.is_floating:
-                raise ValueError(
-                    "Images must be floats in [0, 1]. "
-                    f"Received: dtype {images.dtype.name}. Divide 8-bit images by 255."
-                )
-        clean, noisy = (None if t is None else tf.cast(t, tf.float32) for t in pair)
-        return clean, noisy
+        if self.paired:
+            return _as_images(second), _as_images(first)
+        return _as_images(first), None
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -315,7 +309,8 @@ class DVAE(keras.Model):
             mean: (1/S) sum_s E[x|z_s], z_s ~ q(z|x~).
             stddev: the square root of (1/S) sum_s Var[x|z_s] + Var_s E[x|z_s].
         """
-        q = self.encoder(tf.cast(noisy, tf.float32))
+        _check_count("num_samples", num_samples, 0)
+        q = self.encoder(_as_images(noisy))
         if num_samples == 0:
             p = self.decoder(q.mean())
             return Denoised(p.mean(), p.stddev())
@@ -329,6 +324,7 @@ class DVAE(keras.Model):
 
     def sample(self, num_images: int, *, seed: int = 0) -> tf.Tensor:
         """Return the mean images E[x|z] of `num_images` latents z ~ p(z): [n, H, W, C]."""
+        _check_count("num_images", num_images, 0)
         seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
         return self.decoder(randomness.normal([num_images, self.latent_dim], seed)).mean()
 
@@ -340,7 +336,8 @@ class DVAE(keras.Model):
             num_samples: K, latent samples for the reconstruction term.
             seed: of the samples.
         """
-        x = tf.cast(x, tf.float32)
+        _check_count("num_samples", num_samples, 1)
+        x = _as_images(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x)
         z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [K, B, L]
@@ -412,6 +409,22 @@ def check_bound(
             f"posterior='conditional'. Received: objective={objective!r}, posterior={posterior!r}. "
             "Use gradient='reparameterized' for this bound."
         )
+
+
+def _as_images(x) -> tf.Tensor:
+    """Return images as a float32 tensor; integers, whose scale is unknown, are refused."""
+    images = tf.convert_to_tensor(x)
+    if not images.dtype.is_floating:
+        raise ValueError(
+            "Images must be floats in [0, 1]. "
+            f"Received: dtype {images.dtype.name}. Divide 8-bit images by 255."
+        )
+    return tf.cast(images, tf.float32)
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
 
 
 def _latent_dim(decoder) -> int:

@@ -179,6 +179,11 @@ def render(
     """Return report.html: tables, figures, configuration and versions in one file."""
     table = denoising_table(measured)
     beaten = [row for row in table if not row["best"].startswith("model")]
+    clean = (
+        row["psnr"]
+        for row in measured["denoising"]
+        if row["method"] == "model_mean" and row["level"] == 0
+    )
     return (
         _environment()
         .get_template("report.html")
@@ -190,6 +195,8 @@ def render(
             methods=METHODS,
             table=table,
             beaten=beaten,
+            ceiling=next(clean, None),
+            trained_on=f"{config['noise']} noise of level {config['noise_level']}",
             config=config,
             versions=versions,
         )

@@ -70,9 +70,12 @@ def test_every_flag_of_the_command_line(capsys):
         (["--noise", "snow"], "--noise.*gaussian.*salt_pepper.*masking"),
         (["--noise-level", "much"], "it must be a number L, or a range LO:HI"),
         (["--noise-level", "1:2:3"], "a range LO:HI"),
-        (["--num-samples", "0"], "--num-samples must be at least 1. Received: 0"),
+        (["--num-samples", "0"], "--num-samples must be at least 1 .* Received: 0"),
         (["--num-corruptions", "-2"], "--num-corruptions must be at least 1"),
         (["--epochs", "1.5"], "'1.5' is not a whole number"),
+        (["--epochs", "9" * 20], "--epochs must be at least 1 and less than"),
+        (["--hidden", "1.5"], "'1.5' is not a whole number"),
+        (["--resume", "x", "--epochs", "9"], "--resume must stand alone"),
         (["--epochs"], "requires an argument"),
         (["--learning-rate", "nan"], "--learning-rate must be positive"),
         (["--hidden", "0"], "--hidden must hold positive sizes"),
@@ -126,6 +129,12 @@ def test_resolved_configurations_are_whole(dataset, network):
     assert missing <= free
     assert configuration.resolve(resolved) == resolved
     assert configuration.from_dict(configuration.to_dict(resolved)) == resolved
+
+
+def test_an_unresolved_configuration_is_no_run():
+    with pytest.raises(ConfigurationError, match=r"must be whole.* Received: no .*epochs"):
+        configuration.check_resolved(Configuration())
+    configuration.check_resolved(configuration.resolve(Configuration()))
 
 
 def test_defaults_fit_data_and_likelihood():

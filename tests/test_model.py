@@ -389,6 +389,27 @@ def test_refuses_losses_weights_and_integers(images):
         compiled(corruption=None, paired=True).fit(images, verbose=0)
 
 
+def test_methods_refuse_integers_and_counts(images):
+    model = make_model()
+    for method in (model.elbo, model.denoise):
+        with pytest.raises(ValueError, match="Divide 8-bit images by 255"):
+            method((images * 255).astype(np.uint8))
+    for call in (
+        lambda: model.elbo(images, num_samples=0),
+        lambda: model.denoise(images, num_samples=-1),
+        lambda: model.sample(-1),
+    ):
+        with pytest.raises(ValueError, match="must be at least"):
+            call()
+
+
+def test_train_on_batch_eagerly(images):
+    model = make_model()
+    model.compile("adam", run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(images)).all()
+    assert np.isfinite(model.test_on_batch(images)).all()
+
+
 def test_importing_the_package_is_enough_to_load(images, tmp_path):
     make_model().save(tmp_path / "model.keras")
     code = "import sys, dvae_tf, keras; keras.models.load_model(sys.argv[1]).summary()"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -208,6 +209,8 @@ def bad_data(tmp_path, rng):
         ("--dataset empty.npz", "empty.npz must be a readable .npz file"),
         ("--dataset sizes", "5.png"),
         ("--activation sweesh", "sweesh"),
+        ("--activation glu --hidden 8", "glu"),
+        ("--hidden 10000000000", "fits into memory"),
         ("--resume nowhere", "nowhere must be a run directory"),
         ("--run-dir wide.npy/run", "wide.npy"),
         ("--dataset frey --data-dir nowhere", "downloads/manual"),
@@ -233,6 +236,46 @@ def test_no_traceback_reaches_the_user(tmp_path):
     assert len(messages(result)) == 1
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_diverging_run_says_so_and_exports_nothing(tmp_path, capsys):
+    words = [*SMALL, "--learning-rate", "1e30", "--run-dir", str(tmp_path / "run")]
+    assert train.main(words) == 2
+    assert "Try a smaller --learning-rate than 1e+30" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "export").exists()
+
+
+def test_resume_makes_missing_figures_and_export(finished, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished[0], run_dir)
+    for name in ("figures", "export"):
+        shutil.rmtree(run_dir / name)
+    assert train.main(["--resume", str(run_dir)]) == 0
+    assert (run_dir / "export" / "1" / "saved_model.pb").exists()
+    assert (run_dir / "history.csv").read_bytes() == (finished[0] / "history.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "must be a run directory with a config.json"),
+        ("config.json", '{"format": 1, "configuration": {}}', "must be whole"),
+        ("config.json", '{"format": 99}', "must have format 1"),
+        ("history.csv", "epoch,loss\n0,1\n", "must be the history of a run"),
+        ("checkpoint/training_metadata.json", "{}", "must be the checkpoint of this run"),
+        ("checkpoint/latest.weights.h5", "cut", "must be the checkpoint of this run"),
+    ],
+)
+def test_resume_refuses_damaged_runs(name, content, message, finished, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished[0], run_dir)
+    (run_dir / "checkpoint").mkdir()
+    (run_dir / "checkpoint" / "training_metadata.json").write_text('{"epoch": 1}')
+    (run_dir / "checkpoint" / "latest.weights.h5").write_text("")
+    (run_dir / name).write_text(content)
+    assert train.main(["--resume", str(run_dir)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_help(tmp_path):

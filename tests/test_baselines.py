@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from dvae_tf import baselines
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("shape", [(32, 24, 1), (16, 16, 3)])
+def test_denoises_a_smooth_image(name, shape, rng):
+    rows, columns = np.indices(shape[:2]) / shape[0]
+    clean = np.repeat((0.5 + 0.3 * np.sin(3 * rows) * columns)[None, ..., None], shape[2], -1)
+    noisy = clean + 0.1 * rng.normal(size=clean.shape)
+    denoised = baselines.denoise(name, noisy, sigma=0.1)
+    assert denoised.shape == noisy.shape
+    assert np.mean((denoised - clean) ** 2) < 0.5 * np.mean((noisy - clean) ** 2)
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+def test_any_size_and_no_noise(name, rng):
+    for shape in ((2, 1, 1, 1), (2, 3, 5, 2)):
+        images = rng.random(shape)
+        assert baselines.denoise(name, images, sigma=0.1).shape == shape
+        assert np.isfinite(baselines.denoise(name, images, sigma=0.0)).all()
+
+
+@pytest.mark.parametrize("name", ["total_variation", "non_local_means", "wavelet"])
+def test_uses_the_strength_of_the_noise(name, rng):
+    noisy = rng.random((1, 16, 16, 1))
+    weak, strong = (baselines.denoise(name, noisy, sigma=s) for s in (0.02, 0.5))
+    assert strong.std() < weak.std()

@@ -1,0 +1,230 @@
+"""The command that evaluates, on small runs; and what it writes."""
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+import evaluate
+import train
+from dvae_tf import report
+
+SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]
+FAST = [*SMALL, "--num-annealed", "0"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs that differ in their noise, and one on other test images."""
+    root = tmp_path_factory.mktemp("some runs")
+    for name, arguments in (
+        ("dvae", ["--noise", "salt_pepper"]),
+        ("vae", ["--noise", "none"]),
+        ("bernoulli", ["--likelihood", "bernoulli"]),
+    ):
+        words = ["--epochs", "2", "--hidden", "16", "--latent-dim", "3", *arguments]
+        assert train.main([*words, "--run-dir", str(root / name)]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs):
+    assert evaluate.main([str(runs / "dvae"), *SMALL]) == 0
+    return runs / "dvae" / "evaluation"
+
+
+@pytest.fixture
+def measured(evaluated):
+    return json.loads((evaluated / "metrics.json").read_text())
+
+
+def numbers(value, path=""):
+    """Yield (path, number) for every measured number."""
+    if isinstance(value, dict):
+        if {"mean", "standard_error", "count"} <= set(value):
+            yield path, value
+        for key, inner in value.items():
+            yield from numbers(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from numbers(inner, f"{path}[{index}]")
+
+
+def test_every_number_has_its_error_and_count(measured):
+    found = dict(numbers(measured))
+    assert len(found) > 150
+    for path, value in found.items():
+        assert value["count"] in (20, 40), path  # annealed on 20
+        assert np.isfinite(value["mean"]), path
+        assert value["standard_error"] >= 0, path
+
+
+def test_keys_are_documented(measured):
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    for key in measured:
+        assert f"`{key}`" in documented
+
+
+def test_likelihoods_are_consistent(measured):
+    log_p, nll = measured["log_likelihood"], measured["nll"]
+    assert log_p["num_samples"] == 20
+    assert nll["mean"] == -log_p["mean"]
+    assert log_p["mean"] >= measured["elbo"]["mean"]
+    bits = nll["mean"] / (64 * np.log(2))
+    assert measured["bits_per_dimension"]["mean"] == pytest.approx(bits)
+    elbo = measured["reconstruction"]["mean"] - measured["kl"]["mean"]
+    assert measured["elbo"]["mean"] == pytest.approx(elbo, rel=1e-5)
+
+
+def test_tables_are_whole(measured):
+    rows = measured["denoising"]
+    assert {row["method"] for row in rows} == set(report.METHODS)
+    assert len(rows) == 7 * 6 * 2
+    clean = [row for row in rows if row["method"] == "noisy" and row["level"] == 0]
+    for row in clean:
+        assert row["psnr"]["mean"] == pytest.approx(10 * np.log10(12 * 255**2))
+        assert row["ssim"]["mean"] == pytest.approx(1)
+    errors = {(r["noise"], r["level"]): r["squared_error"]["mean"] for r in measured["robustness"]}
+    same = [error for (_, level), error in errors.items() if level == 0]
+    np.testing.assert_allclose(same, same[0])
+    probes = measured["features"]["probes"]
+    assert {(r["classifier"], r["input"]) for r in probes} == {
+        (c, i) for c in ("linear", "nearest_neighbours") for i in ("clean", "corrupted")
+    }
+    for row in measured["adversarial"]:
+        assert row["attack"]["mean"] > row["random"]["mean"]
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the addresses a page refers to, and whether its tags close."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.text = [], [], text
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_report_holds_every_figure_and_loads_nothing(evaluated):
+    page = Page((evaluated / "report.html").read_text())
+    names = {path.stem for path in evaluated.glob("*.png")}
+    assert names == {name for section in report.SECTIONS.values() for name in section}
+    assert len(page.sources) == len(names)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not re.search(r"https?://|@import|url\(", page.text)
+    assert "salt_pepper" in page.text
+    assert tf.__version__ in page.text
+
+
+def test_projector_files(evaluated):
+    latents = np.loadtxt(evaluated / "projector" / "latents.tsv", delimiter="\t")
+    labels = (evaluated / "projector" / "labels.tsv").read_text().split()
+    assert latents.shape == (40, 3)
+    assert len(labels) == 40
+
+
+def test_same_seed_same_metrics_in_another_process(runs, evaluated):
+    before = (evaluated / "metrics.json").read_bytes()
+    command = [sys.executable, str(ROOT / "evaluate.py"), "dvae", *SMALL]
+    result = subprocess.run(command, cwd=runs, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (evaluated / "metrics.json").read_bytes() == before
+    assert not [path for path in (runs / "dvae").iterdir() if path.name.startswith(".")]
+
+
+def test_compares_runs_on_the_same_images_and_noise(runs):
+    assert evaluate.main([str(runs / "dvae"), str(runs / "vae"), *FAST]) == 0
+    comparison = runs / "dvae" / "evaluation" / "comparison"
+    both = json.loads((comparison / "metrics.json").read_text())
+    assert len(both) == 2
+    noisy = [
+        [r["psnr"] for r in measured["denoising"] if r["method"] == "noisy"]
+        for measured in both.values()
+    ]
+    assert noisy[0] == noisy[1]
+    page = Page((comparison / "comparison.html").read_text())
+    assert len(page.sources) == 4
+    assert (runs / "vae" / "evaluation" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "RUN_DIR must be given"),
+        (["nowhere"], "nowhere must be a run directory"),
+        (["dvae", "bernoulli"], "must have the same test images"),
+        (["dvae", "--limit", "0"], "`limit` must be at least 1"),
+        (["dvae", "--noise-levels", "25"], "give 0.098"),
+        (["dvae", "--seed", "-1"], "`seed` must be"),
+        (["dvae", "--limit", "1.5"], "not a whole number"),
+        (["cut"], "model.keras must be a complete model file"),
+        (["without"], "without must hold model.keras"),
+        (["other"], "must have format 1"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_the_earlier_evaluation(
+    arguments, message, runs, evaluated, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(runs)
+    for name in ("cut", "without", "other"):
+        if name in arguments:
+            shutil.copytree(runs / "dvae", tmp_path / name)
+            arguments = [str(tmp_path / name)]
+    if (tmp_path / "cut").exists():
+        content = (tmp_path / "cut" / "model.keras").read_bytes()
+        (tmp_path / "cut" / "model.keras").write_bytes(content[: len(content) // 2])
+    if (tmp_path / "without").exists():
+        (tmp_path / "without" / "model.keras").unlink()
+    if (tmp_path / "other").exists():
+        config = json.loads((tmp_path / "other" / "config.json").read_text())
+        (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"format": 2}))
+    before = {p: p.stat().st_mtime_ns for root in (runs, tmp_path) for p in root.rglob("*")}
+    assert evaluate.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("evaluate.py: error: ")
+    assert message in line
+    after = {p: p.stat().st_mtime_ns for root in (runs, tmp_path) for p in root.rglob("*")}
+    assert after == before
+
+
+def test_failure_half_way_keeps_the_earlier_evaluation(runs, evaluated, monkeypatch, capsys):
+    before = (evaluated / "metrics.json").read_bytes()
+
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(evaluate, "_write_projector", full)
+    assert evaluate.main([str(runs / "dvae"), *FAST, "--seed", "5"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert (evaluated / "metrics.json").read_bytes() == before
+    assert not [path for path in (runs / "dvae").iterdir() if path.name.startswith(".")]
+
+
+def test_colour_images_without_labels(tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", rng.integers(0, 256, (30, 6, 5, 3)).astype(np.uint8))
+    words = ["--dataset", "x.npy", "--epochs", "1", "--hidden", "4", "--latent-dim", "2"]
+    assert train.main([*words, "--run-dir", "run"]) == 0
+    fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
+    assert evaluate.main(["run", *fast]) == 0
+    measured = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    assert measured["features"]["probes"] == []
+    assert "bits_per_dimension" not in measured
+    assert not (tmp_path / "run" / "evaluation" / "probe.png").exists()
