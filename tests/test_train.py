@@ -10,11 +10,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, experiment
+from dvae_tf import DVAE, experiment, likelihood
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]
 
@@ -302,3 +304,36 @@ class TestDataOfRecord:
         error = np.mean((model.predict(noisy, verbose=0) - images) ** 2)
         # In dB of the mean squared error.
         assert 10 * np.log10(np.mean((noisy - images) ** 2) / error) > 0.5
+        if config.dataset == "mnist":
+            self.check_log_likelihood(model, images[:100])
+
+    def check_log_likelihood(self, model, images):
+        """Recompute log p(x) from the weights alone, with NumPy and SciPy."""
+
+        def dense(network, x):
+            weights = network.get_weights()
+            for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+                h = x @ kernel.astype(float) + bias
+                x = h * scipy.special.expit(h)  # swish
+            return x @ weights[-2].astype(float) + weights[-1]
+
+        n, rng = 500, np.random.default_rng(1)
+        x = images.reshape(100, -1)
+        mean, raw = np.split(dense(model.encoder, x), 2, axis=1)
+        scale = 1e-3 + np.logaddexp(0, raw)
+        z = mean + scale * rng.normal(size=(n, *mean.shape))
+        probability = scipy.special.expit(dense(model.decoder, z))
+        log_w = scipy.stats.bernoulli.logpmf(x, probability).sum(-1)
+        log_w += scipy.stats.norm.logpdf(z).sum(-1) - scipy.stats.norm.logpdf(z, mean, scale).sum(
+            -1
+        )
+        theirs = scipy.special.logsumexp(log_w, axis=0) - np.log(n)
+        weights = np.exp(log_w - log_w.max(0))
+        their_error = weights.std(0, ddof=1) / np.sqrt(n) / weights.mean(0)
+        ours = likelihood.importance_sampling(
+            model.encoder, model.decoder, images, num_samples=n, seed=7
+        )
+        # Means over images: the delta method's errors are close where few weights dominate.
+        error = np.sqrt(np.mean(their_error**2) + np.mean(ours.monte_carlo_error**2)) / 10
+        assert abs(ours.mean - theirs.mean()) < 5 * error
+        assert error < 0.1
