@@ -1,8 +1,10 @@
 """A training run from its configuration: data, model, run directory, figures, export."""
 
 import csv
+import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import re
 from pathlib import Path
@@ -117,6 +119,9 @@ def prepare(config: Configuration) -> Run:
     Raises:
         TypeError, ValueError, OSError: with one line that says what to change.
     """
+    # Written down, so that the run is evaluated where the variable is not set.
+    data_dir = config.data_dir or os.environ.get("TFDS_DATA_DIR")
+    config = dataclasses.replace(config, data_dir=data_dir)
     dataset = load_dataset(config)
     model = build_model(config, dataset.image_shape)
     mean_image = dataset.train.images.mean(axis=0, dtype=np.float64)

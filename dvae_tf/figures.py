@@ -8,6 +8,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 _IMAGE_INCHES = 0.72
 
@@ -240,6 +241,7 @@ def kl_bars(per_unit: np.ndarray) -> Figure:
     axes = figure.subplots()
     axes.bar(np.arange(1, len(per_unit) + 1), np.sort(per_unit)[::-1])
     axes.set(xlabel="latent unit, by rank", ylabel="KL (nats)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, axis="y")
     return figure
 

@@ -196,11 +196,20 @@ def render(
             table=table,
             beaten=beaten,
             ceiling=next(clean, None),
+            underestimated=_is_underestimated(measured),
             trained_on=f"{config['noise']} noise of level {config['noise_level']}",
             config=config,
             versions=versions,
         )
     )
+
+
+def _is_underestimated(measured: Mapping[str, Any]) -> bool:
+    """Whether annealing finds more probability than importance sampling, beyond two errors."""
+    difference = measured.get("annealed", {}).get("difference")
+    if difference is None or difference["standard_error"] is None:
+        return False
+    return difference["mean"] > 2 * difference["standard_error"]
 
 
 def render_comparison(runs: Mapping[str, Mapping[str, Any]], images: Mapping[str, bytes]) -> str:

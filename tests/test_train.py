@@ -296,6 +296,7 @@ class TestDataOfRecord:
         words = [*arguments.split(), "--epochs", str(epochs), "--run-dir", str(tmp_path / "run")]
         assert train.main(words) == 0
         run_dir = tmp_path / "run"
+        monkeypatch.delenv("TFDS_DATA_DIR")
         config = experiment.read_configuration(run_dir)
         dataset = experiment.load_dataset(config)
         model = keras.models.load_model(run_dir / "model.keras")
