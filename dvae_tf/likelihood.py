@@ -60,6 +60,7 @@ def importance_sampling(
     num_corruptions: int = 1,
     seed: int = 0,
     rows: int = _ROWS,
+    jit_compile: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
     """Estimate log p(x) = log E_r[ p(x|z) p(z) / r(z) ] with samples z from a proposal r.
@@ -76,6 +77,7 @@ def importance_sampling(
         num_corruptions: M, posteriors in the mixture; they stay the same for all samples.
         seed: of the proposal's corruptions and samples.
         rows: latents decoded at once, which bounds the memory.
+        jit_compile: whether XLA compiles the work.
         progress: called with (images done, N) after every block of images.
 
     Raises:
@@ -99,9 +101,12 @@ def importance_sampling(
     chunk = min(max(rows // block, 1), num_samples)
     num_chunks = -(-num_samples // chunk)
 
-    def draw(x, q, index, seed):
-        """log weights of chunk `index`: [S, B], -inf beyond the last sample."""
+    # One call a chunk: within a compiled loop matrix products would be slower.
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def add_chunk(x, noisy, index, seed, total, squares):
+        """Add the weights of chunk `index` to log sum w and log sum w^2, each [B]."""
         sample_seed, component_seed = randomness.split(randomness.fold_in(seed, index))
+        q = encoder(noisy)
         z = layers.reparameterized_sample(q, seed=sample_seed, num_samples=chunk)  # [S, M B, L]
         latent_dim = z.shape[-1]
         if m > 1:
@@ -114,36 +119,26 @@ def importance_sampling(
         else:
             log_proposal = q.log_prob(z)
         p = decoder(tf.reshape(z, [-1, latent_dim]))
-        tiled = tf.tile(x, [chunk, 1, 1, 1])
-        log_likelihood = tf.reshape(p.log_prob(tiled), [chunk, block])
+        log_likelihood = p.log_prob(tf.tile(x, [chunk, 1, 1, 1]))
         log_prior = layers.standard_normal(q).log_prob(z)
-        log_w = bounds.log_weights(log_likelihood, log_prior, log_proposal)
-        number = index * chunk + tf.range(chunk)
-        return tf.where((number < num_samples)[:, tf.newaxis], log_w, -math.inf)
+        log_w = bounds.log_weights(
+            tf.reshape(log_likelihood, [chunk, block]), log_prior, log_proposal
+        )
+        is_counted = index * chunk + tf.range(chunk) < num_samples
+        log_w = tf.where(is_counted[:, tf.newaxis], log_w, -math.inf)
+        total = _log_add_exp(total, tf.reduce_logsumexp(log_w, axis=0))
+        squares = _log_add_exp(squares, tf.reduce_logsumexp(2.0 * log_w, axis=0))
+        return total, squares
 
-    @tf.function(autograph=False)
     def estimate(x, seed):
-        """log sum w and log sum w^2 over all samples, each [B]."""
+        """Return log sum w and log sum w^2 over all samples, each [B]."""
         corruption_seed, seed = randomness.split(seed)
         noisy = x
         if corruption is not None:
             noisy = corruption(tf.tile(x, [m, 1, 1, 1]), seed=corruption_seed)
-        q = encoder(noisy)
-
-        def add_chunk(index, total, squares):
-            log_w = draw(x, q, index, seed)
-            total = _log_add_exp(total, tf.reduce_logsumexp(log_w, axis=0))
-            squares = _log_add_exp(squares, tf.reduce_logsumexp(2.0 * log_w, axis=0))
-            return index + 1, total, squares
-
-        nothing = tf.fill([block], -math.inf)
-        _, total, squares = tf.while_loop(
-            lambda index, *_: index < num_chunks,
-            add_chunk,
-            (tf.constant(0), nothing, nothing),
-            maximum_iterations=num_chunks,
-            parallel_iterations=1,
-        )
+        total = squares = tf.fill([block], -math.inf)
+        for index in range(num_chunks):
+            total, squares = add_chunk(x, noisy, tf.constant(index), seed, total, squares)
         return total, squares
 
     totals, squares = [], []

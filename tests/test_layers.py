@@ -4,6 +4,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -219,6 +220,16 @@ def test_save_and_load(case, rng, tmp_path):
     x = rng.normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_array_equal(restored(x).mean(), model(x).mean())
     assert restored.layers[-1].get_config() == model.layers[-1].get_config()
+
+
+def test_bernoulli_gradient_everywhere():
+    logits = tf.constant([[-200.0, -20.0, -1.0, 0.0, 1.0, 20.0, 200.0]])
+    for event in (0.0, 1.0):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            log_prob = layers.IndependentBernoulli(7)(logits).log_prob(tf.fill([1, 7], event))
+        expected = event - scipy.special.expit(logits.numpy().astype(float))
+        np.testing.assert_allclose(tape.gradient(log_prob, logits), expected, atol=1e-6)
 
 
 def test_scales_never_fall_below_the_floor():
