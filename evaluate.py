@@ -99,18 +99,7 @@ def _load(path: Path, data_dir: str | None) -> _Run:
     """Load everything that a run's evaluation needs, before anything is written."""
     config = experiment.read_configuration(path)
     content = json.loads((path / "config.json").read_text())
-    file = path / "model.keras"
-    if not file.exists():
-        raise ValueError(
-            f"{path} must hold model.keras. Received: a run without it. Let its training end: "
-            f"python train.py --resume {path}"
-        )
-    try:
-        model = keras.models.load_model(file, safe_mode=True)
-    except Exception as error:  # Keras raises many types on a damaged file
-        raise ValueError(
-            f"{file} must be a complete model file ({str(error)[:200]}). Train the run again."
-        ) from error
+    model = experiment.load_model(path)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
     return _Run(path, config, content.get("versions", {}), model, experiment.load_dataset(config))
@@ -205,15 +194,7 @@ def _write_projector(directory: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    try:
-        words = sys.argv[1:] if arguments is None else arguments
-        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-        return command(*bound.args, **bound.kwargs) or 0
-    except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
-        print("evaluate.py: error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return configuration.run_app(app, arguments)
 
 
 if __name__ == "__main__":

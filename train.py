@@ -9,7 +9,7 @@ from pathlib import Path
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import configuration, experiment
+from dvae_tf import configuration, experiment, export
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     try:
         outcome = experiment.train(run)
+        export.export_run(run.run_dir, version=1)
     except (configuration.ConfigurationError, OSError) as error:
         return _fail(error)
     except KeyboardInterrupt:

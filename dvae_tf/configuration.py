@@ -345,6 +345,22 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
     return given
 
 
+def run_app(app: cyclopts.App, arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit status: its own, 2 after a user's error, 130 after Ctrl-C.
+
+    An error is printed in one line, after the command's name.
+    """
+    try:
+        words = sys.argv[1:] if arguments is None else arguments
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        return command(*bound.args, **bound.kwargs) or 0
+    except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
+        print(f"{app.name[0]}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
 def _with_preset(arguments: list[str]) -> list[str]:
     """Return the arguments preceded by those flags of their preset that they do not give."""
     words = [word.split("=", 1) for word in arguments]

@@ -1,4 +1,4 @@
-"""A training run from its configuration: data, model, run directory, figures, export."""
+"""A training run from its configuration: data, model, run directory, figures."""
 
 import csv
 import dataclasses
@@ -19,7 +19,6 @@ from dvae_tf import (
     configuration,
     corruptions,
     datasets,
-    export,
     figures,
     metrics,
     networks,
@@ -146,7 +145,7 @@ def prepare(config: Configuration) -> Run:
 
 
 def train(run: Run, *, verbose: int = 1) -> Outcome:
-    """Train a prepared run, and leave model, history, figures and export in its directory.
+    """Train a prepared run, and leave model, history and figures in its directory.
 
     Raises:
         ConfigurationError: if the loss does not stay finite.
@@ -163,9 +162,7 @@ def train(run: Run, *, verbose: int = 1) -> Outcome:
             f"{run_dir}."
         )
     best = keras.models.load_model(run_dir / "model.keras")
-    outcome = write_figures(run_dir, best, dataset, history)
-    export.export(best, run_dir / "export", version=1)
-    return outcome
+    return write_figures(run_dir, best, dataset, history)
 
 
 def _fit(run: Run, verbose: int) -> None:
@@ -196,6 +193,52 @@ def read_configuration(run_dir: Path) -> Configuration:
     Raises:
         ConfigurationError: if there is none, or it cannot be read.
     """
+    return _read_config(run_dir)[0]
+
+
+def describe_run(run_dir: Path) -> dict[str, Any]:
+    """Return what a run directory says of its run.
+
+    Returns:
+        the content of config.json; `history`, as `read_history`; `metrics`, the content of
+        evaluation/metrics.json, or None where the run was not evaluated.
+
+    Raises:
+        ConfigurationError: if the directory is not that of a run, or a file in it is damaged.
+    """
+    _, content = _read_config(run_dir)
+    metrics_path = run_dir / "evaluation" / "metrics.json"
+    try:
+        measured = json.loads(metrics_path.read_text()) if metrics_path.exists() else None
+        return content | {"history": read_history(run_dir), "metrics": measured}
+    except (ValueError, IndexError) as error:
+        raise ConfigurationError(
+            f"{run_dir} must hold the history of a run, and if evaluated, its metrics. "
+            f"Received: {error!r}. Train or evaluate it again."
+        ) from error
+
+
+def load_model(run_dir: Path) -> DVAE:
+    """Return the best model of a run; nothing in its file is executed.
+
+    Raises:
+        ConfigurationError: if there is none, or it is damaged.
+    """
+    path = run_dir / "model.keras"
+    if not path.exists():
+        raise ConfigurationError(
+            f"{run_dir} must hold model.keras. Received: a run without it. Let its training end: "
+            f"python train.py --resume {run_dir}"
+        )
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except Exception as error:  # Keras raises many types on a damaged file
+        raise ConfigurationError(
+            f"{path} must be a complete model file ({str(error)[:200]}). Train the run again."
+        ) from error
+
+
+def _read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
     path = run_dir / "config.json"
     try:
         content = json.loads(path.read_text())
@@ -206,7 +249,7 @@ def read_configuration(run_dir: Path) -> Configuration:
             )
         config = configuration.from_dict(content["configuration"])
         configuration.check_resolved(config)
-        return config
+        return config, content
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -183,6 +183,16 @@ def _two_per_value(event_shape) -> int:
     return 2 * math.prod(_as_shape(event_shape))
 
 
+class _Normal(tfd.Normal):
+    """TFP's, whose loc and scale have one shape: the mean then needs no scale."""
+
+    def _mean(self):
+        return self.loc
+
+    def _stddev(self):
+        return self.scale
+
+
 @register
 class IndependentNormal(EventLayer):
     """N(loc, diag(scale^2)); parameters are loc and raw scale, scale = positive(raw)."""
@@ -191,7 +201,7 @@ class IndependentNormal(EventLayer):
 
     def make_distribution(self, parameters):
         loc, raw_scale = self._halves(parameters)
-        return tfd.Independent(tfd.Normal(loc, positive(raw_scale)), len(self.event_shape))
+        return tfd.Independent(_Normal(loc, positive(raw_scale)), len(self.event_shape))
 
 
 @register
@@ -231,6 +241,22 @@ def _softplus(x: tf.Tensor):
     return value, lambda upstream: upstream * tf.sigmoid(x)
 
 
+class _Bernoulli(tfd.Bernoulli):
+    """TFP's, with mean and standard deviation from functions that are fast on a CPU."""
+
+    def _mean(self):
+        return 0.5 + 0.5 * tf.tanh(0.5 * self.logits)
+
+    def _stddev(self):
+        # sqrt(p (1 - p)), exact for pixels that are nearly certain, too. Not -abs: TensorFlow
+        # merges a chain of unary ops into one that has no vector instructions.
+        root = tf.exp(0.5 * tf.minimum(self.logits, -self.logits))
+        return root / (1.0 + root * root)
+
+    def _variance(self):
+        return tf.square(self._stddev())
+
+
 class _IndependentBernoulli(tfd.Independent):
     """TFP's, with half the transcendental functions, over flat events.
 
@@ -257,7 +283,7 @@ class IndependentBernoulli(EventLayer):
 
     def make_distribution(self, parameters):
         logits = self._as_events(parameters)
-        pixels = tfd.Bernoulli(logits, dtype=tf.float32)
+        pixels = _Bernoulli(logits, dtype=tf.float32)
         return _IndependentBernoulli(pixels, len(self.event_shape))
 
 
@@ -312,13 +338,24 @@ def reparameterized_sample(
     shape = tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
     if num_samples is not None:
         shape = tf.concat([[num_samples], shape], 0)
-    if isinstance(distribution, tfd.Independent) and type(distribution.distribution) is tfd.Normal:
-        normal = distribution.distribution
-        return normal.loc + normal.scale * randomness.normal(shape, seed)
-    if isinstance(distribution, tfd.MultivariateNormalTriL):
-        eps = randomness.normal(shape, seed)
-        return distribution.loc + distribution.scale.matvec(eps)
+    if is_normal(distribution):
+        return from_standard_normal(distribution, randomness.normal(shape, seed))
     return distribution.sample(() if num_samples is None else num_samples, seed=seed)
+
+
+def is_normal(distribution: tfd.Distribution) -> bool:
+    """Return whether `from_standard_normal` takes this distribution."""
+    if isinstance(distribution, tfd.Independent):
+        return isinstance(distribution.distribution, tfd.Normal)
+    return isinstance(distribution, tfd.MultivariateNormalTriL)
+
+
+def from_standard_normal(distribution: tfd.Distribution, eps: tf.Tensor) -> tf.Tensor:
+    """Return mean + scale eps: a draw from a normal distribution where eps ~ N(0, I)."""
+    if isinstance(distribution, tfd.MultivariateNormalTriL):
+        return distribution.loc + distribution.scale.matvec(eps)
+    normal = distribution.distribution
+    return normal.loc + normal.scale * eps
 
 
 def standard_normal(q: tfd.Distribution) -> tfd.Distribution:

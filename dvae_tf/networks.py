@@ -25,6 +25,13 @@ LIKELIHOODS: dict[str, type[layers.EventLayer]] = {
 }
 
 
+@keras.saving.register_keras_serializable(package="dvae_tf")
+def swish(x):
+    """x sigmoid(x) = h + h tanh(h) with h = x / 2: Keras' own, in less time on a CPU."""
+    h = 0.5 * x
+    return h + h * keras.ops.tanh(h)
+
+
 def mlp(
     image_shape: Shape,
     latent_dim: int,
@@ -43,6 +50,7 @@ def mlp(
         activation: name of a Keras activation.
     """
     _check(image_shape, latent_dim, likelihood, hidden, "hidden")
+    activation = _activation(activation)
 
     def encode(image):
         h = keras.layers.Flatten()(image)
@@ -78,6 +86,7 @@ def conv(
         hidden: width of the dense layer between the convolutions and the latent.
     """
     _check(image_shape, latent_dim, likelihood, filters, "filters")
+    activation = _activation(activation)
 
     def down(h, channels):
         return keras.layers.Conv2D(channels, 3, 2, "same", activation=activation)(h)
@@ -104,6 +113,7 @@ def resnet(
     no normalisation layer is needed: an example's result never depends on its neighbours.
     """
     _check(image_shape, latent_dim, likelihood, filters, "filters")
+    activation = _activation(activation)
 
     def block(h):
         channels = h.shape[-1]
@@ -170,6 +180,10 @@ def _check(image_shape, latent_dim, likelihood, sizes, sizes_name) -> None:
         raise ValueError(
             f"`{sizes_name}` must hold at least one positive integer. Received: {sizes!r}."
         )
+
+
+def _activation(name: str):
+    return swish if name in ("swish", "silu") else name
 
 
 def _assemble(image_shape, latent_dim, likelihood, encode, decode):

@@ -1,34 +1,23 @@
+import csv
+import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
+from tensorflow_probability import distributions as tfd
 
-from dvae_tf import DVAE, corruptions, export, networks
+import train
+from dvae_tf import DVAE, corruptions, export, layers, networks, purity
 
 SHAPE = (6, 5, 1)
-
-# Runs in another process, where neither this package nor Keras nor TFP can be imported.
-RELOAD = """
-import sys
-
-for name in ("keras", "tf_keras", "tensorflow_probability", "dvae_tf"):
-    sys.modules[name] = None  # importing it raises ImportError
-
-import numpy as np
-import tensorflow as tf
-
-loaded = tf.saved_model.load(sys.argv[1])
-given = np.load(sys.argv[2])
-outputs = {}
-for name, keys in (("denoise", ["image"]), ("serving_default", ["image"]), ("encode", ["image"]),
-                   ("decode", ["latent"]), ("sample", ["seed"]), ("score", ["image", "seed"])):
-    result = loaded.signatures[name](**{k: tf.constant(given[k]) for k in keys})
-    outputs |= {f"{name}/{key}": value.numpy() for key, value in result.items()}
-np.savez(sys.argv[3], **outputs)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,33 +43,152 @@ def image(rng):
     return rng.random((4, *SHAPE), np.float32)
 
 
-def test_another_process_without_keras_gets_the_same(model, exported, image, rng, tmp_path):
-    given = {
-        "image": image,
-        "latent": rng.normal(size=(4, 3)).astype(np.float32),
-        "seed": np.arange(8, dtype=np.int32).reshape(4, 2),
-    }
-    np.savez(tmp_path / "in.npz", **given)
-    arguments = [str(exported), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True)
-    out = np.load(tmp_path / "out.npz")
-    close = {"rtol": 1e-5, "atol": 1e-5}
-    np.testing.assert_allclose(out["denoise/denoised"], model(image), **close)
-    np.testing.assert_array_equal(out["serving_default/denoised"], out["denoise/denoised"])
-    stddev = model.denoise(image, num_samples=0).stddev
-    np.testing.assert_allclose(out["denoise/stddev"], stddev, **close)
+def test_golden_outputs_are_the_models(model, exported):
+    with np.load(exported / "golden.npz", allow_pickle=False) as content:
+        golden = dict(content)
+    image = np.nan_to_num(golden["denoise/input/image"])
+    valid = golden["denoise/output/valid"]
+    np.testing.assert_array_equal(valid, [True, True, True, False])
+    close = {"rtol": 1e-4, "atol": 1e-5}
+
+    def check(name, expected):
+        actual = golden[f"{name}"]
+        np.testing.assert_allclose(actual[valid], np.asarray(expected)[valid], **close)
+        assert not np.any(actual[~valid])
+
+    check("denoise/output/denoised", model(image))
+    check("denoise/output/stddev", model.denoise(image, num_samples=0).stddev)
     q = model.encoder(image)
-    np.testing.assert_allclose(out["encode/mean"], q.mean(), **close)
-    np.testing.assert_allclose(out["encode/stddev"], q.stddev(), **close)
-    decoded = model.decoder(given["latent"]).mean()
-    np.testing.assert_allclose(out["decode/image"], decoded, **close)
-    np.testing.assert_allclose(
-        out["score/elbo"], out["score/reconstruction"] - out["score/kl"], **close
-    )
+    check("encode/output/mean", q.mean())
+    check("encode/output/stddev", q.stddev())
     mean, variance = q.mean().numpy(), q.variance().numpy()
-    kl = 0.5 * np.sum(mean**2 + variance - np.log(variance) - 1, axis=1)
-    np.testing.assert_allclose(out["score/kl"], kl, rtol=1e-4, atol=1e-5)
-    assert out["denoise/valid"].all()
+    check("score/output/kl", 0.5 * np.sum(mean**2 + variance - np.log(variance) - 1, axis=1))
+    elbo = golden["score/output/reconstruction"] - golden["score/output/kl"]
+    np.testing.assert_allclose(golden["score/output/elbo"], elbo, rtol=1e-6)
+    decoded = model.decoder(golden["decode/input/latent"]).mean()
+    np.testing.assert_allclose(golden["decode/output/image"], decoded, **close)
+    for key in ("denoised", "stddev", "valid"):
+        np.testing.assert_array_equal(
+            golden[f"serving_default/output/{key}"], golden[f"denoise/output/{key}"]
+        )
+
+
+def test_nothing_impure_is_reachable(exported):
+    found = purity.impurities((exported / "saved_model.pb").read_bytes())
+    signatures = {"denoise", "encode", "decode", "sample", "score", "denoise_png"}
+    assert signatures | {"serving_default"} <= set(found)
+    assert not any(found.values())
+
+
+def test_signature_json_says_what_the_signatures_are(exported, signatures):
+    content = json.loads((exported / "signature.json").read_text())
+    assert content["corruption"] == {"name": "gaussian", "level": 0.1}
+    assert set(content["signatures"]) == set(signatures)
+    for name, function in signatures.items():
+        for side, specs in (
+            ("inputs", function.structured_input_signature[1]),
+            ("outputs", function.structured_outputs),
+        ):
+            described = content["signatures"][name][side]
+            assert set(described) == set(specs)
+            for key, spec in specs.items():
+                assert described[key]["shape"] == spec.shape.as_list()
+                assert described[key]["dtype"] == spec.dtype.name
+    with np.load(exported / "golden.npz", allow_pickle=False) as golden:
+        for key in golden:
+            name, side, tensor = key.split("/")
+            values = golden[key]
+            low, high = content["signatures"][name][f"{side}s"][tensor]["range"]
+            if low is not None:
+                assert np.nanmin(values) >= low
+            if high is not None:
+                assert np.nanmax(values) <= high
+
+
+def test_without_serving_api_the_warmup_is_left_out(model, exported, tmp_path, monkeypatch):
+    assert (exported / "assets.extra" / "tf_serving_warmup_requests").exists()
+    for name in [n for n in sys.modules if n.split(".")[0] == "tensorflow_serving"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    said = []
+    version = export.export(model, tmp_path, version=3, report=said.append)
+    assert not (version / "assets.extra").exists()
+    assert (version / "golden.npz").exists()
+    assert len(said) == 1
+    assert "pip install 'dvae-tf[serving]'" in said[0]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Jitter(keras.layers.Layer):
+    """A layer that keeps a random state, which no signature may."""
+
+    def call(self, x):
+        return x + tf.random.normal(tf.shape(x))
+
+
+def test_an_impure_model_is_refused(model, tmp_path):
+    image = keras.Input(SHAPE)
+    encoder = keras.Model(image, model.encoder(Jitter()(image)))
+    with pytest.raises(ValueError, match="RandomStandardNormal"):
+        export.export(DVAE(encoder, model.decoder), tmp_path, version=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_correlated_posteriors_are_served(model, tmp_path):
+    flat = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(layers.MultivariateNormalTriL.params_size(3)),
+            layers.MultivariateNormalTriL(3),
+        ]
+    )
+    version = export.export(DVAE(flat, model.decoder), tmp_path, version=1)
+    score = tf.saved_model.load(str(version)).signatures["score"]
+    image = np.full((1, *SHAPE), 0.5, np.float32)
+    answer = score(image=tf.constant(image), seed=tf.constant([[1, 2]]))
+    q = flat(image)
+    mean, covariance = q.mean().numpy()[0], q.covariance().numpy()[0]
+    logdet = np.linalg.slogdet(covariance)[1]
+    kl = 0.5 * (np.trace(covariance) + mean @ mean - 3 - logdet)
+    np.testing.assert_allclose(answer["kl"], [kl], rtol=1e-4)
+
+
+def test_other_posteriors_are_refused(model, tmp_path):
+    flat = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+            layers.DistributionLayer(student_t),
+        ]
+    )
+    with pytest.raises(ValueError, match="must return IndependentNormal or MultivariateNormalTriL"):
+        export.export(DVAE(flat, model.decoder), tmp_path, version=1)
+    assert not list(tmp_path.iterdir())
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def student_t(parameters):
+    return tfd.Independent(tfd.StudentT(4.0, parameters, 1.0), 1)
+
+
+@pytest.mark.parametrize("name", ["denoise", "encode", "score", "decode", "sample"])
+def test_the_size_of_the_batch_changes_nothing(signatures, rng, name):
+    given = {
+        "image": rng.random((64, *SHAPE), np.float32),
+        "latent": rng.normal(size=(64, 3)).astype(np.float32),
+        "seed": rng.integers(0, 2**31, (64, 2)).astype(np.int32),
+    }
+    inputs = {key: given[key] for key in signatures[name].structured_input_signature[1]}
+
+    def run(rows):
+        return signatures[name](**{k: tf.constant(v[:rows]) for k, v in inputs.items()})
+
+    whole = run(64)
+    for rows in (1, 7):
+        for key, value in run(rows).items():
+            np.testing.assert_allclose(value, whole[key][:rows], rtol=1e-4, atol=1e-5)
 
 
 def test_score_averages_to_the_elbo(model, signatures, image):
@@ -133,8 +241,27 @@ def test_seed_rows_must_match_image_rows(signatures, image):
         signatures["score"](image=tf.constant(image), seed=tf.zeros([3, 2], tf.int32))
 
 
-def test_empty_batch(signatures):
-    assert signatures["denoise"](image=tf.zeros([0, *SHAPE]))["denoised"].shape == (0, *SHAPE)
+@pytest.mark.parametrize("name", ["denoise", "encode", "score", "decode", "sample", "denoise_png"])
+def test_empty_batch(signatures, name):
+    specs = signatures[name].structured_input_signature[1]
+    empty = {
+        key: tf.zeros([0, *spec.shape[1:]], spec.dtype)
+        if spec.dtype != tf.string
+        else tf.constant([], tf.string)
+        for key, spec in specs.items()
+    }
+    for value in signatures[name](**empty).values():
+        assert value.shape[0] == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_latents_that_are_not_finite_decode_to_zeros(signatures, rng, bad):
+    latent = rng.normal(size=(3, 3)).astype(np.float32)
+    reference = signatures["decode"](latent=tf.constant(latent))["image"].numpy()
+    latent[1, 2] = bad
+    image = signatures["decode"](latent=tf.constant(latent))["image"].numpy()
+    assert not image[1].any()
+    np.testing.assert_array_equal(image[[0, 2]], reference[[0, 2]])
 
 
 def test_png(model, signatures, rng):
@@ -149,9 +276,137 @@ def test_png(model, signatures, rng):
 def test_a_version_is_never_overwritten_and_failure_leaves_nothing(model, exported, tmp_path):
     with pytest.raises(FileExistsError, match="must not exist yet"):
         export.export(model, exported.parent, version=1)
-    with pytest.raises(ValueError, match="`version` must be at least 1"):
+    with pytest.raises(ValueError, match="`version` must be from 1"):
         export.export(model, tmp_path, version=0)
     keras_model = keras.Sequential([])
     with pytest.raises(AttributeError):
         export.export(keras_model, tmp_path / "failed", version=1)
     assert not list((tmp_path / "failed").iterdir())
+
+
+def test_what_is_written_reaches_the_disk_before_it_appears(model, tmp_path, monkeypatch):
+    """Whatever is interrupted, nothing with a number for a name is there."""
+    real, calls = os.fsync, []
+
+    def fail_at(count):
+        def fsync(descriptor):
+            calls.append(descriptor)
+            if len(calls) == count:
+                raise OSError("No space left on device")
+            real(descriptor)
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", fail_at(3))
+    with pytest.raises(OSError, match="No space left"):
+        export.export(model, tmp_path, version=1)
+    assert not list(tmp_path.iterdir())
+    calls.clear()
+    monkeypatch.setattr(os, "fsync", fail_at(0))
+    version = export.export(model, tmp_path, version=1)
+    # Every file and directory of the version, and the directory that names it.
+    assert len(calls) == len(list(version.rglob("*"))) + 2
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "a run"
+    words = ["--epochs", "2", "--hidden", "16", "--limit", "200", "--run-dir", str(path)]
+    assert train.main(words) == 0
+    return path
+
+
+def command(*arguments, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvae_tf.export", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+class TestCommand:
+    def test_writes_another_version(self, run_dir):
+        process = command(run_dir, "--version", "7")
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert out.strip() == str(run_dir / "export" / "7")
+        assert export.versions(run_dir / "export") == [1, 7]
+        with (
+            np.load(run_dir / "export/1/golden.npz") as a,
+            np.load(run_dir / "export/7/golden.npz") as b,
+        ):
+            for key in a:
+                np.testing.assert_array_equal(a[key], b[key])
+
+    def test_the_model_card_says_what_the_run_was(self, run_dir):
+        card = (run_dir / "export/1/model_card.md").read_text()
+        with (run_dir / "history.csv").open(newline="") as file:
+            best = max(float(row["val_bound"]) for row in csv.DictReader(file))
+        assert f"validation bound {best:.2f} nats" in card
+        assert "salt_pepper, level=0.2" in card
+        assert "200 training" in card
+        assert f"tensorflow {tf.__version__}" in card
+        assert "not evaluated" in card
+
+    def test_the_model_card_takes_up_the_evaluation(self, run_dir, tmp_path):
+        copy = tmp_path / "copy"
+        shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("export"))
+        (copy / "evaluation").mkdir()
+        number = {"mean": -12.345, "standard_error": 0.5, "count": 300}
+        measured = {
+            "log_likelihood": number | {"num_samples": 5000},
+            "denoising": [
+                {"method": "model_mean", "noise": "salt_pepper", "level": 0.2, "psnr": number},
+                {"method": "model_mean", "noise": "salt_pepper", "level": 0.4, "psnr": number},
+            ],
+        }
+        (copy / "evaluation/metrics.json").write_text(json.dumps(measured))
+        card = (export.export_run(copy) / "model_card.md").read_text()
+        assert "log p(x) -12.35 ± 0.50 nats (300 test images), 5000 importance samples" in card
+        assert card.count("PSNR at") == 1
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["{run}", "--version", "1"], "must not exist yet"),
+            (["{run}", "--version", "0"], "--version must be at least 1"),
+            (["{run}", "--version", "x"], "'x' is not a whole number"),
+            (["{run}/nowhere"], "must be a run directory"),
+            ([], "RUN_DIR"),
+        ],
+    )
+    def test_errors_take_one_line(self, words, message, run_dir, capsys):
+        assert export.main([word.format(run=run_dir) for word in words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+    @pytest.mark.parametrize("name", ["model.keras", "history.csv"])
+    def test_damaged_runs_are_refused(self, name, run_dir, tmp_path, capsys):
+        copy = tmp_path / "copy"
+        shutil.copytree(run_dir, copy)
+        (copy / name).write_bytes(b"")
+        assert export.main([str(copy), "--version", "9"]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert not (copy / "export/9").exists()
+
+    def test_killed_at_any_time_it_leaves_a_whole_version_or_none(self, run_dir, tmp_path, rng):
+        copy = tmp_path / "copy"
+        shutil.copytree(run_dir, copy)
+        files = {path.name for path in (copy / "export/1").rglob("*")}
+        for version, moment in enumerate(rng.uniform(0.0, 1.0, 3), start=2):
+            process = command(copy, "--version", version)
+            while not list((copy / "export").glob(f".unfinished-{version}-*")):
+                assert process.poll() is None
+                time.sleep(0.001)
+            time.sleep(moment)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            path = copy / "export" / str(version)
+            if path.exists():
+                assert {entry.name for entry in path.rglob("*")} == files
+        leftovers = {path.name for path in (copy / "export").iterdir() if not path.name.isdigit()}
+        assert leftovers
+        assert all(name.startswith(".unfinished-") for name in leftovers)

@@ -1,0 +1,432 @@
+"""TensorFlow Serving's REST interface to the signatures of an exported model, and a page to try it.
+
+| path                                            | what it does                                 |
+|-------------------------------------------------|----------------------------------------------|
+| `GET  /v1/models/NAME[/versions/N]`             | state of the versions; the health check      |
+| `GET  /v1/models/NAME[/versions/N]/metadata`    | names, types and shapes of every signature   |
+| `POST /v1/models/NAME[/versions/N]:predict`     | `{"instances": [...]}` or `{"inputs": ...}`  |
+| `GET  /`, `POST /noise`                         | the page, and the noise that it shows        |
+
+Like TensorFlow Serving it watches a directory and serves the newest version in it; unlike it, it
+checks names, types and shapes before TensorFlow sees a request. Errors are `{"error": MESSAGE}`.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import tensorflow as tf
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from dvae_tf import corruptions, export
+
+_log = logging.getLogger(__name__)
+
+_JSON_TYPES = {
+    tf.float32: ("fiub", "numbers"),
+    tf.int32: ("iu", "whole numbers"),
+    tf.string: ("O", "strings, or objects {'b64': base64}"),
+}
+_PREDICT = re.compile(r"(?P<name>[^/:]+)(/versions/(?P<version>\d+))?:predict")
+_GET = re.compile(r"(?P<name>[^/:]+)(/versions/(?P<version>\d+))?(?P<metadata>/metadata)?")
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: status of the response, and what to change."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class Version(NamedTuple):
+    """A version that is loaded."""
+
+    number: int
+    signatures: Mapping[str, Any]  # name -> concrete function
+    corruption: Mapping[str, Any] | None  # {"name", "level"} that it was trained on
+
+
+class ModelDirectory:
+    """The newest version of a directory of versions.
+
+    Args:
+        path: holds a directory for each version, as `export.export` writes them.
+
+    Raises:
+        ValueError: if there is none that can be loaded.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._failed: set[int] = set()
+        found = _versions(path)
+        if not found:
+            raise ValueError(
+                "EXPORT_DIR must hold a version, a directory named by a number. "
+                f"Received: {path}. Name the export directory of a run, for example RUN_DIR/export."
+            )
+        self._newest = self._load(found[-1])
+
+    @property
+    def newest(self) -> Version:
+        return self._newest
+
+    def refresh(self) -> None:
+        """Load the newest version in the directory, if it is another one.
+
+        One that cannot be loaded is passed over, and the one that is served stays.
+        """
+        for number in reversed(_versions(self._path)):
+            if number == self._newest.number:
+                return
+            if number in self._failed:
+                continue
+            try:
+                self._newest = self._load(number)
+                _log.warning("serving version %d", number)
+                return
+            except ValueError as error:
+                self._failed.add(number)
+                _log.warning("%s", error)
+
+    def _load(self, number: int) -> Version:
+        path = self._path / str(number)
+        try:
+            loaded = tf.saved_model.load(str(path))
+            content = json.loads((path / "signature.json").read_text())
+            return Version(number, _LoadedSignatures(loaded), content["corruption"])
+        except Exception as error:  # TensorFlow raises many types on a damaged file
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} must be a version that dvae_tf exported ({reason}). Export it again."
+            ) from error
+
+
+class _LoadedSignatures(dict):
+    """The signatures of a loaded SavedModel, which live as long as its variables do."""
+
+    def __init__(self, loaded):
+        super().__init__(loaded.signatures)
+        self._loaded = loaded
+
+
+def _versions(path: Path) -> list[int]:
+    try:
+        return export.versions(path)
+    except OSError:
+        return []
+
+
+def predict(version: Version, body: bytes) -> dict[str, Any]:
+    """Answer the body of a predict request.
+
+    Returns:
+        `{"predictions": [...]}` for rows, `{"outputs": ...}` for columns.
+
+    Raises:
+        RequestError: if the request is not valid.
+    """
+    request = _parse_object(body)
+    unknown = sorted(set(request) - {"signature_name", "instances", "inputs"})
+    if unknown:
+        raise RequestError(400, f"a request must not have the keys {', '.join(unknown)}")
+    if ("instances" in request) == ("inputs" in request):
+        raise RequestError(400, "a request must have either `instances` (rows) or `inputs`")
+    name = request.get("signature_name", "serving_default")
+    if not isinstance(name, str) or name not in version.signatures:
+        raise RequestError(
+            400, f"signature_name must be one of {', '.join(sorted(version.signatures))}: {name!r}"
+        )
+    function = version.signatures[name]
+    specs = function.structured_input_signature[1]
+    by_row = "instances" in request
+    values = _columns(request["instances"], specs) if by_row else _named(request["inputs"], specs)
+    inputs = {key: _tensor(key, values[key], spec) for key, spec in specs.items()}
+    try:
+        outputs = function(**inputs)
+    except tf.errors.OpError as error:
+        raise RequestError(400, _first_sentence(error.message)) from error
+    columns = {key: _as_json(value) for key, value in outputs.items()}
+    if not by_row:
+        return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    rows = zip(*columns.values(), strict=True)
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"the body must be JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise RequestError(400, f"the body must be a JSON object, not a {type(request).__name__}")
+    return request
+
+
+def _is_base64(value) -> bool:
+    return isinstance(value, dict) and set(value) == {"b64"}
+
+
+def _columns(instances, specs: Mapping[str, Any]) -> dict[str, list]:
+    """Return the columns of a list of rows."""
+    if not isinstance(instances, list):
+        raise RequestError(400, "`instances` must be a list of rows")
+    columns: dict[str, list] = {key: [] for key in specs}
+    for index, row in enumerate(instances):
+        named = _named(row, specs, f" in row {index}")
+        for key, value in named.items():
+            columns[key].append(value)
+    return columns
+
+
+def _named(value, specs: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Return {input: value}, for a value that may stand without the name of the only input."""
+    if not isinstance(value, dict) or _is_base64(value):
+        if len(specs) > 1:
+            raise RequestError(400, f"inputs must be named{place}: {', '.join(sorted(specs))}")
+        return {next(iter(specs)): value}
+    if set(value) != set(specs):
+        raise RequestError(
+            400,
+            f"inputs must be {', '.join(sorted(specs))}{place}: received "
+            f"{', '.join(sorted(value)) or 'none'}",
+        )
+    return value
+
+
+def _tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
+    kinds, meaning = _JSON_TYPES[spec.dtype]
+    shape = spec.shape.as_list()
+    required = f"`{name}` must hold {meaning} in shape {['B', *shape[1:]]}"
+    try:
+        is_string = spec.dtype == tf.string
+        # Objects, since NumPy's own strings lose zero bytes at their end.
+        array = np.asarray(_as_bytes(value), object) if is_string else np.asarray(value)
+    except (ValueError, OverflowError, RecursionError, binascii.Error) as error:
+        raise RequestError(400, f"{required}: {error}") from error
+    if array.size == 0:
+        # JSON does not tell an empty batch of images from one of vectors.
+        array = np.zeros([0, *shape[1:]], spec.dtype.as_numpy_dtype)
+    elif array.dtype.kind not in kinds:
+        raise RequestError(400, f"{required}: received another type")
+    if not spec.shape.is_compatible_with(array.shape):
+        raise RequestError(400, f"{required}: received {list(array.shape)}")
+    if spec.dtype == tf.int32 and array.size and np.abs(array.astype(object)).max() >= 2**31:
+        raise RequestError(400, f"{required}: received a number beyond 32 bits")
+    if is_string:
+        return tf.constant(array.tolist(), tf.string, shape=array.shape)
+    return tf.constant(array.astype(spec.dtype.as_numpy_dtype))
+
+
+def _as_bytes(value):
+    """Return JSON's strings and base64 objects as bytes."""
+    if isinstance(value, list):
+        return [_as_bytes(element) for element in value]
+    if _is_base64(value) and isinstance(value["b64"], str):
+        return base64.b64decode(value["b64"], validate=True)
+    if isinstance(value, str):
+        return value.encode()
+    raise ValueError(f"received a {type(value).__name__}")
+
+
+def _as_json(tensor: tf.Tensor) -> list:
+    values = tensor.numpy().tolist()
+    if tensor.dtype == tf.string:
+        return [{"b64": base64.b64encode(content).decode("ascii")} for content in values]
+    return values
+
+
+def _first_sentence(message: str) -> str:
+    """Return what TensorFlow says went wrong, without the places in a graph that nobody sees."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    traces = re.compile(r"Graph execution error|Detected at|\(\d+\) |\d+ root error|Original")
+    useful = [line for line in lines if not traces.match(line)]
+    return re.sub(r"\s*\[Op:\w+\]|\s*\[\[\{\{.*", "", useful[0] if useful else message)
+
+
+class Application:
+    """The web application, around a directory of versions.
+
+    Args:
+        models: the versions.
+        name: of the model, in the paths.
+        max_bytes: largest body of a request.
+        poll_seconds: how often the directory is looked at.
+    """
+
+    def __init__(
+        self,
+        models: ModelDirectory,
+        *,
+        name: str = "dvae",
+        max_bytes: int = 16 * 2**20,
+        poll_seconds: float = 1.0,
+    ):
+        self._models = models
+        self._name = name
+        self._max_bytes = max_bytes
+        self._poll_seconds = poll_seconds
+
+    def build(self) -> Starlette:
+        """Return the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/noise", self._answer(self._noise), methods=["POST"]),
+                Route("/v1/models/{path:path}", self._answer(self._status), methods=["GET"]),
+                Route("/v1/models/{path:path}", self._answer(self._predict), methods=["POST"]),
+            ],
+            exception_handlers={
+                404: lambda request, error: _error(404, f"there is no {request.url.path}"),
+                405: lambda request, error: _error(405, f"{request.method} is not for this path"),
+            },
+            lifespan=self._lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app):
+        async def watch():
+            while True:
+                await asyncio.sleep(self._poll_seconds)
+                await run_in_threadpool(self._models.refresh)
+
+        watcher = asyncio.create_task(watch())
+        yield
+        watcher.cancel()
+
+    def _answer(self, handle: Callable[[Request, bytes], dict[str, Any]]):
+        """Return an endpoint that reads a body of limited size and runs `handle` in a thread."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await self._body(request)
+                return JSONResponse(await run_in_threadpool(handle, request, body))
+            except RequestError as error:
+                return _error(error.status, str(error))
+            except Exception:
+                _log.exception("request failed")
+                return _error(500, "the server failed; its log says why")
+
+        return endpoint
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise RequestError(
+                    413,
+                    f"a request must have at most {self._max_bytes} bytes: send fewer images at a time",
+                )
+        return bytes(body)
+
+    def _version(self, match: re.Match | None, path: str) -> Version:
+        newest = self._models.newest
+        if match is None or match["name"] != self._name:
+            raise RequestError(404, f"there is no {path!r}: the model's name is {self._name!r}")
+        if match["version"] is not None and int(match["version"]) != newest.number:
+            raise RequestError(
+                404, f"version {match['version']} is not served: version {newest.number} is"
+            )
+        return newest
+
+    def _predict(self, request: Request, body: bytes) -> dict[str, Any]:
+        path = request.path_params["path"]
+        return predict(self._version(_PREDICT.fullmatch(path), path), body)
+
+    def _status(self, request: Request, body: bytes) -> dict[str, Any]:
+        path = request.path_params["path"]
+        match = _GET.fullmatch(path)
+        version = self._version(match, path)
+        if match and match["metadata"]:
+            return _metadata(self._name, version)
+        status = {"error_code": "OK", "error_message": ""}
+        return {
+            "model_version_status": [
+                {"version": str(version.number), "state": "AVAILABLE", "status": status}
+            ]
+        }
+
+    def _noise(self, request: Request, body: bytes) -> dict[str, Any]:
+        """Corrupt an image for the page: {"image", "noise", "level", "seed"} to {"image"}."""
+        given = _parse_object(body)
+        if set(given) != {"image", "noise", "level", "seed"}:
+            raise RequestError(400, "the body must have the keys image, noise, level, seed")
+        function = self._models.newest.signatures["denoise"]
+        spec = function.structured_input_signature[1]["image"]
+        image = _tensor("image", [given["image"]], spec)
+        try:
+            corruption = corruptions.from_name(given["noise"], given["level"], clip=True)
+            noisy = corruption(image, seed=given["seed"])
+        except (ValueError, TypeError) as error:
+            raise RequestError(400, str(error)) from error
+        return {"image": noisy.numpy()[0].tolist()}
+
+    async def _page(self, request: Request) -> HTMLResponse:
+        version = self._models.newest
+        spec = version.signatures["denoise"].structured_input_signature[1]["image"]
+        trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
+        level = trained["level"]
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("dvae_tf"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        content = environment.get_template("serve.html").render(
+            name=self._name,
+            version=version.number,
+            image_shape=spec.shape.as_list()[1:],
+            noises=list(corruptions.CORRUPTIONS),
+            noise=trained["name"],
+            level=max(level) if isinstance(level, list) else level,
+        )
+        return HTMLResponse(content)
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": " ".join(message.split())}, status_code=status)
+
+
+def _metadata(name: str, version: Version) -> dict[str, Any]:
+    """Return the metadata of a version in TensorFlow Serving's form, but for names in the graph."""
+
+    def tensors(specs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            key: {
+                "dtype": f"DT_{'FLOAT' if spec.dtype == tf.float32 else spec.dtype.name.upper()}",
+                "tensor_shape": {
+                    "dim": [{"size": str(-1 if n is None else n)} for n in spec.shape.as_list()],
+                    "unknown_rank": False,
+                },
+            }
+            for key, spec in specs.items()
+        }
+
+    signatures = {
+        key: {
+            "inputs": tensors(function.structured_input_signature[1]),
+            "outputs": tensors(function.structured_outputs),
+            "method_name": "tensorflow/serving/predict",
+        }
+        for key, function in version.signatures.items()
+    }
+    return {
+        "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }

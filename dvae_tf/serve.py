@@ -1,0 +1,103 @@
+"""Serve an exported model without TensorFlow Serving: `python -m dvae_tf.serve RUN_DIR/export`.
+
+The paths are TensorFlow Serving's (see `rest`), and at `/` there is a page to try the model on.
+"""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cyclopts
+from cyclopts import Parameter
+
+from dvae_tf import configuration
+
+app = cyclopts.App(
+    name="python -m dvae_tf.serve",
+    help="Serve the newest version of an exported model over TensorFlow Serving's REST interface, "
+    "with a page at / to try it. New versions are taken up as they appear.",
+    help_format="plaintext",
+    version_flags=(),
+)
+
+
+@app.default
+def _command(
+    export_dir: Annotated[
+        str, Parameter(name="EXPORT_DIR", help="Directory of versions, for example RUN_DIR/export.")
+    ],
+    /,
+    *,
+    host: Annotated[
+        str, Parameter(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        Parameter(
+            help="Port to listen on; 0 takes a free one.",
+            converter=configuration.parse_int,
+            n_tokens=1,
+        ),
+    ] = 8501,
+    name: Annotated[str, Parameter(help="Of the model, in the paths.")] = "dvae",
+    max_megabytes: Annotated[
+        int,
+        Parameter(help="Largest body of a request.", converter=configuration.parse_int, n_tokens=1),
+    ] = 16,
+) -> None:
+    try:
+        import uvicorn
+
+        from dvae_tf import rest
+    except ImportError as error:
+        raise ValueError(
+            f"Serving needs Starlette and uvicorn ({error}). Run: pip install 'dvae-tf[serving]'"
+        ) from error
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ValueError(f"--name must be letters, digits, - _ and dots. Received: {name!r}.")
+    if max_megabytes < 1:
+        raise ValueError(f"--max-megabytes must be at least 1. Received: {max_megabytes}.")
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port must be from 0 to 65535. Received: {port}. Try 8501.")
+    models = rest.ModelDirectory(Path(export_dir))
+    listener = _listen(host, port)
+    application = rest.Application(models, name=name, max_bytes=max_megabytes * 2**20)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    shown_host = f"[{host}]" if ":" in host else host
+    print(
+        f"serving {name}, version {models.newest.number}, at "
+        f"http://{shown_host}:{listener.getsockname()[1]}/  (Ctrl-C stops it)",
+        flush=True,
+    )
+    server = uvicorn.Server(uvicorn.Config(application.build(), log_level="warning"))
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; before the server starts, so that a port in use is said plainly."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
+    except OSError as error:
+        raise OSError(
+            f"--host and --port must be free to listen on. Received: {host}, {port} "
+            f"({error.strerror or error}). Choose another --port."
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    return configuration.run_app(app, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Denoise an image on a model server: `python serving/client.py noisy.png --out clean.png`.
+
+Speaks REST with nothing but Python's own library, to TensorFlow Serving and to `dvae_tf.serve`;
+and with --grpc gRPC, for which it needs tensorflow-serving-api.
+"""
+
+import argparse
+import base64
+import json
+import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+
+class ServerError(Exception):
+    """The server cannot be reached, or has refused the request."""
+
+
+def denoise_rest(image: bytes, *, server: str, model: str, choice: str, timeout: float) -> bytes:
+    """Return the denoised PNG of a PNG or JPEG, over REST."""
+    url = f"{server.rstrip('/')}/v1/models/{urllib.parse.quote(model, safe='')}{choice}:predict"
+    body = {
+        "signature_name": "denoise_png",
+        "instances": [{"b64": base64.b64encode(image).decode("ascii")}],
+    }
+    request = urllib.request.Request(url, json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            answer = json.load(response)
+        return base64.b64decode(answer["predictions"][0]["b64"], validate=True)
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        try:
+            text = json.loads(text)["error"]
+        except (ValueError, KeyError, TypeError):
+            text = text[:200]
+        raise ServerError(f"{url} answered {error.code}: {text}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ServerError(f"{url} cannot be reached: {reason}. Is the server running?") from error
+    except (KeyError, IndexError, TypeError) as error:
+        raise ServerError(f"{url} gave an answer that is none of a model server's") from error
+
+
+def denoise_grpc(image: bytes, *, server: str, model: str, choice: str, timeout: float) -> bytes:
+    """Return the denoised PNG of a PNG or JPEG, over gRPC."""
+    try:
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+    except ImportError as error:
+        raise ServerError(f"--grpc needs tensorflow-serving-api ({error})") from error
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = "denoise_png"
+    _, kind, value = choice.split("/") if choice else ("", "", "")
+    if kind == "versions":
+        request.model_spec.version.value = int(value)
+    elif kind == "labels":
+        request.model_spec.version_label = value
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
+    with grpc.insecure_channel(server) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            answer = stub.Predict(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise ServerError(
+                f"{server} answered {error.code().name}: {error.details()}"
+            ) from error
+    return tf.make_ndarray(answer.outputs["denoised_bytes"])[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, or 2 with one line that says what went wrong."""
+    parser = argparse.ArgumentParser(prog="client.py", description="Denoise an image on a server.")
+    parser.add_argument("image", type=Path, help="PNG or JPEG, of the size of the model's images")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument(
+        "--server", help="default: http://localhost:8501, and localhost:8500 with --grpc"
+    )
+    parser.add_argument("--grpc", action="store_true", help="gRPC in place of REST")
+    parser.add_argument("--model", default="dvae", help="name of the model (default: dvae)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, help="default: the newest")
+    which.add_argument("--label", help="for example stable or canary")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
+    given = parser.parse_args(arguments)
+    choice = f"/versions/{given.version}" if given.version is not None else ""
+    if given.label is not None:
+        choice = f"/labels/{urllib.parse.quote(given.label, safe='')}"
+    call = denoise_grpc if given.grpc else denoise_rest
+    default = "localhost:8500" if given.grpc else "http://localhost:8501"
+    unfinished = given.out.with_name(f".{given.out.name}-{os.getpid()}")
+    try:
+        denoised = call(
+            given.image.read_bytes(),
+            server=given.server or default,
+            model=given.model,
+            choice=choice,
+            timeout=given.timeout,
+        )
+        unfinished.write_bytes(denoised)
+        unfinished.replace(given.out)
+    except (OSError, ServerError) as error:
+        unfinished.unlink(missing_ok=True)
+        print(f"client.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
