@@ -1,5 +1,13 @@
 """Denoising variational auto-encoders (Im, Ahn, Memisevic, Bengio, AAAI 2017) on Keras 3."""
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # Under `python -m dvae_tf...` TensorFlow's start-up messages bury ours. It must be set before
+    # the import; those who import the package choose for themselves.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 from dvae_tf import bounds, corruptions, datasets, layers, networks
 from dvae_tf.model import DVAE
 

@@ -27,9 +27,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import cyclopts
 import jinja2
 import numpy as np

@@ -159,7 +159,7 @@ def predict(version: Version, body: bytes) -> dict[str, Any]:
     try:
         outputs = function(**inputs)
     except tf.errors.OpError as error:
-        raise RequestError(400, _first_sentence(error.message)) from error
+        raise RequestError(400, _reason(error.message)) from error
     columns = {key: _as_json(value) for key, value in outputs.items()}
     if not by_row:
         return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
@@ -252,12 +252,10 @@ def _as_json(tensor: tf.Tensor) -> list:
     return values
 
 
-def _first_sentence(message: str) -> str:
+def _reason(message: str) -> str:
     """Return what TensorFlow says went wrong, without the places in a graph that nobody sees."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    traces = re.compile(r"Graph execution error|Detected at|\(\d+\) |\d+ root error|Original")
-    useful = [line for line in lines if not traces.match(line)]
-    return re.sub(r"\s*\[Op:\w+\]|\s*\[\[\{\{.*", "", useful[0] if useful else message)
+    text = message.split("[[{{")[0].strip()
+    return re.sub(r"(?<=of tensor )\S+ ", "", text.splitlines()[-1]) if text else message
 
 
 class Application:
@@ -368,6 +366,8 @@ class Application:
         given = _parse_object(body)
         if set(given) != {"image", "noise", "level", "seed"}:
             raise RequestError(400, "the body must have the keys image, noise, level, seed")
+        if not isinstance(given["seed"], int):
+            raise RequestError(400, f"`seed` must be a whole number: {given['seed']!r}")
         function = self._models.newest.signatures["denoise"]
         spec = function.structured_input_signature[1]["image"]
         image = _tensor("image", [given["image"]], spec)

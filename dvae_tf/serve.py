@@ -4,14 +4,10 @@ The paths are TensorFlow Serving's (see `rest`), and at `/` there is a page to t
 """
 
 import logging
-import os
 import socket
 import sys
 from pathlib import Path
 from typing import Annotated
-
-# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cyclopts
 from cyclopts import Parameter
@@ -82,11 +78,8 @@ def _command(
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; before the server starts, so that a port in use is said plainly."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        return listener
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         raise OSError(
             f"--host and --port must be free to listen on. Received: {host}, {port} "

@@ -26,8 +26,8 @@ def denoise_rest(image: bytes, *, server: str, model: str, choice: str, timeout:
         "signature_name": "denoise_png",
         "instances": [{"b64": base64.b64encode(image).decode("ascii")}],
     }
-    request = urllib.request.Request(url, json.dumps(body).encode())
     try:
+        request = urllib.request.Request(url, json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=timeout) as response:
             answer = json.load(response)
         return base64.b64decode(answer["predictions"][0]["b64"], validate=True)

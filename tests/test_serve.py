@@ -1,0 +1,476 @@
+"""The web server, as a user starts it: in a process of its own, over its socket."""
+
+import base64
+import contextlib
+import io
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent import futures
+from pathlib import Path
+
+import check
+import client
+import grpc
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from dvae_tf import DVAE, corruptions, export, networks, serve
+
+SHAPE = (6, 5, 1)
+
+
+def small_model(seed: int) -> DVAE:
+    keras.utils.set_random_seed(seed)
+    encoder, decoder = networks.mlp(SHAPE, 3, hidden=(8,))
+    return DVAE(encoder, decoder, corruption=corruptions.SaltPepper(0.2))
+
+
+@contextlib.contextmanager
+def server(directory: Path, *arguments: str):
+    """Yield the URL of a server in a process of its own."""
+    words = [sys.executable, "-m", "dvae_tf.serve", str(directory), "--port", "0", *arguments]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        yield re.search(r"http://[^ ]*:\d+", line)[0]
+        assert process.poll() is None  # it lived through everything
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("an export")
+    export.export(small_model(1), directory, version=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def url(exported):
+    with server(exported, "--max-megabytes", "1") as url:
+        yield url
+
+
+def send(url: str, body=None, *, raw: bytes | None = None, method: str | None = None):
+    """Return (status, answer) of a request."""
+    data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def predict(url: str, body, **kwargs):
+    return send(f"{url}/v1/models/dvae:predict", body, **kwargs)
+
+
+def to_json(array: np.ndarray):
+    if array.dtype.kind == "S":
+        return [{"b64": base64.b64encode(content).decode()} for content in array.tolist()]
+    return array.tolist()
+
+
+def from_json(values) -> np.ndarray:
+    if values and isinstance(values[0], dict):
+        return np.array([base64.b64decode(value["b64"]) for value in values])
+    return np.array(values)
+
+
+@pytest.mark.parametrize("form", ["rows", "columns", "version"])
+def test_gives_the_golden_outputs(form, url, exported):
+    def run(signature, inputs):
+        body = {"signature_name": signature}
+        names = sorted(inputs)
+        columns = {name: to_json(inputs[name]) for name in names}
+        if form == "columns":
+            body["inputs"] = columns
+        else:
+            rows = zip(*columns.values(), strict=True)
+            body["instances"] = [
+                dict(zip(names, row, strict=True)) if len(names) > 1 else row[0] for row in rows
+            ]
+        path = "/versions/1" if form == "version" else ""
+        status, answer = send(f"{url}/v1/models/dvae{path}:predict", body)
+        assert status == 200, answer
+        outputs = list(json.loads(described.read_text())["signatures"][signature]["outputs"])
+        if form == "columns":
+            result = answer["outputs"]
+            result = result if len(outputs) > 1 else {outputs[0]: result}
+            return {name: from_json(value) for name, value in result.items()}
+        result = answer["predictions"]
+        if len(outputs) == 1:
+            return {outputs[0]: from_json(result)}
+        return {name: from_json([row[name] for row in result]) for name in outputs}
+
+    # One of the golden images holds a NaN, which JSON of this kind can carry.
+    described = exported / "1" / "signature.json"
+    assert check.differences(exported / "1", run) == []
+
+
+def test_status_and_metadata(url):
+    status, answer = send(f"{url}/v1/models/dvae")
+    (version,) = answer["model_version_status"]
+    assert status == 200
+    assert (version["version"], version["state"]) == ("1", "AVAILABLE")
+    assert send(f"{url}/v1/models/dvae/versions/1") == (200, answer)
+    _, answer = send(f"{url}/v1/models/dvae/metadata")
+    signatures = answer["metadata"]["signature_def"]["signature_def"]
+    dims = signatures["denoise"]["inputs"]["image"]["tensor_shape"]["dim"]
+    assert [dim["size"] for dim in dims] == ["-1", "6", "5", "1"]
+    assert signatures["denoise_png"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+
+
+IMAGE = np.full(SHAPE, 0.5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"instances": [np.zeros((5, 5, 1)).tolist()]}, "received [1, 5, 5, 1]"),
+        ({"instances": [np.zeros((6, 4, 1)).tolist()]}, "received [1, 6, 4, 1]"),
+        ({"instances": [np.zeros((6, 5, 3)).tolist()]}, "received [1, 6, 5, 3]"),
+        ({"instances": IMAGE}, "received [6, 5, 1]"),
+        ({"instances": [[IMAGE]]}, "received [1, 1, 6, 5, 1]"),
+        ({"inputs": 0.5}, "received []"),
+        ({"instances": [IMAGE, [[0.5]]]}, "must hold numbers"),
+        ({"instances": [["a"]]}, "received another type"),
+        ({"instances": [None]}, "received another type"),
+        ({"instances": 3}, "must be a list of rows"),
+        ({"instances": [{"image": IMAGE, "seed": [0, 1]}]}, "inputs must be image in row 0"),
+        ({"instances": [{}]}, "received none"),
+        ({"instances": [{"picture": IMAGE}]}, "received picture"),
+        ({"inputs": {"image": [IMAGE], "seed": [[0, 1]]}}, "inputs must be image"),
+        ({"signature_name": "clean", "instances": [IMAGE]}, "signature_name must be one of"),
+        ({"signature_name": 3, "instances": [IMAGE]}, "signature_name must be one of"),
+        ({"signature_name": "score", "instances": [IMAGE]}, "must be named in row 0"),
+        ({"signature_name": "score", "inputs": {"image": [IMAGE]}}, "inputs must be image, seed"),
+        (
+            {"signature_name": "score", "inputs": {"image": [IMAGE] * 2, "seed": [[0, 1]]}},
+            "`seed` must have one row for each image",
+        ),
+        ({"signature_name": "sample", "instances": [[0, 1, 2]]}, "received [1, 3]"),
+        ({"signature_name": "sample", "instances": [[0.5, 1]]}, "whole numbers"),
+        ({"signature_name": "sample", "instances": [[0, 2**31]]}, "beyond 32 bits"),
+        ({"signature_name": "sample", "instances": [[0, 2**70]]}, "whole numbers"),
+        ({"signature_name": "denoise_png", "instances": ["nonsense"]}, "Unknown image file format"),
+        ({"signature_name": "denoise_png", "instances": [{"b64": "?"}]}, "b64"),
+        ({"signature_name": "denoise_png", "instances": [{"b64": 3}]}, "b64"),
+        ({"signature_name": "denoise_png", "instances": [3]}, "received a int"),
+        ({}, "either `instances` (rows) or `inputs`"),
+        ({"instances": [IMAGE], "inputs": [IMAGE]}, "either `instances` (rows) or `inputs`"),
+        ({"instances": [IMAGE], "other": 1}, "must not have the keys other"),
+        ([IMAGE], "must be a JSON object, not a list"),
+    ],
+)
+def test_bad_requests_are_told_what_to_change(url, body, message):
+    status, answer = predict(url, body)
+    assert status == 400
+    assert message in answer["error"], answer
+    assert "\n" not in answer["error"]
+    status, answer = predict(url, {"instances": [IMAGE]})
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "raw", "method", "status"),
+    [
+        ("/v1/models/dvae:predict", b"{", "POST", 400),
+        ("/v1/models/dvae:predict", b"[" * 100_000, "POST", 400),
+        ("/v1/models/dvae:predict", b"\xff\xfe\xfd", "POST", 400),
+        ("/v1/models/dvae:predict", b" " * (2**20 + 1), "POST", 413),
+        ("/v1/models/other:predict", b"{}", "POST", 404),
+        ("/v1/models/dvae/versions/2:predict", b"{}", "POST", 404),
+        ("/v1/models/dvae/labels/stable:predict", b"{}", "POST", 404),
+        ("/v1/models/dvae:classify", b"{}", "POST", 404),
+        ("/v1/models/other", None, "GET", 404),
+        ("/v1/models/dvae", None, "DELETE", 405),
+        ("/etc/passwd", None, "GET", 404),
+        ("/noise", b"{}", "POST", 400),
+    ],
+)
+def test_other_mistakes(url, path, raw, method, status):
+    answered, answer = send(url + path, raw=raw, method=method)
+    assert answered == status
+    assert set(answer) == {"error"}
+
+
+def test_an_empty_batch_is_no_mistake(url):
+    assert predict(url, {"instances": []}) == (200, {"predictions": []})
+    body = {"signature_name": "score", "inputs": {"image": [], "seed": []}}
+    status, answer = predict(url, body)
+    assert status == 200
+    assert answer["outputs"] == {"elbo": [], "kl": [], "reconstruction": [], "valid": []}
+
+
+def test_noise_is_that_of_the_package(url):
+    image = np.linspace(0, 1, 30).reshape(SHAPE).astype(np.float32)
+    body = {"image": image.tolist(), "noise": "gaussian", "level": 0.3, "seed": 5}
+    _, answer = send(f"{url}/noise", body)
+    expected = corruptions.Gaussian(0.3, clip=True)(image[None], seed=5)[0]
+    np.testing.assert_allclose(answer["image"], expected, atol=1e-6)
+    for change in ({"noise": "fog"}, {"level": 25}, {"seed": -1}, {"seed": "x"}, {"image": [0]}):
+        status, answer = send(f"{url}/noise", body | change)
+        assert status == 400, (change, answer)
+
+
+def test_a_thousand_requests_over_eight_threads(url):
+    _, expected = predict(url, {"instances": [IMAGE]})
+
+    def once(index):
+        return predict(url, {"instances": [IMAGE]})
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(once, range(1000)))
+    assert all(answer == (200, expected) for answer in answers)
+
+
+def test_hot_swap_and_roll_back_under_load(exported, tmp_path):
+    directory = tmp_path / "versions"
+    staged = tmp_path / "staged"
+    export.export(small_model(1), directory, version=1)
+    export.export(small_model(2), staged, version=2)
+
+    def golden(version_dir):
+        content = {name: (given, out) for name, given, out in check.golden(version_dir)}
+        inputs, outputs = content["denoise"]
+        return inputs["image"][:3], outputs["denoised"][:3]
+
+    image, first = golden(directory / "1")
+    _, second = golden(staged / "2")
+    assert np.abs(first - second).max() > 1e-3
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def load(url):
+        while not stop.is_set():
+            status, answer = predict(url, {"instances": image.tolist()})
+            assert status == 200, answer
+            values = np.array([row["denoised"] for row in answer["predictions"]])
+            matches = [np.allclose(values, v, rtol=1e-4, atol=1e-5) for v in (first, second)]
+            assert sum(matches) == 1, "an answer of neither version"
+            seen.append(1 + matches.index(True))
+
+    def wait_for(version):
+        before = time.monotonic()
+        while not seen or set(seen[-50:]) != {version}:
+            assert time.monotonic() - before < 60
+            time.sleep(0.01)
+
+    with server(directory) as url, futures.ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(load, url) for _ in range(4)]
+        try:
+            wait_for(1)
+            (staged / "2").rename(directory / "2")
+            wait_for(2)
+            # What cannot be loaded is passed over.
+            (directory / "3").mkdir()
+            (directory / "3" / "saved_model.pb").write_bytes(b"cut")
+            time.sleep(2.5)
+            assert set(seen[-10:]) == {2}
+            (directory / "2").rename(staged / "2")
+            wait_for(1)
+        finally:
+            stop.set()
+        for worker in workers:
+            worker.result()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tmp}/nowhere"], "EXPORT_DIR must hold a version"),
+        (["{tmp}"], "EXPORT_DIR must hold a version"),
+        (["{good}", "--port", "70000"], "--port must be from 0 to 65535"),
+        (["{good}", "--port", "x"], "'x' is not a whole number"),
+        (["{good}", "--port", "{busy}"], "must be free to listen on"),
+        (["{good}", "--host", "no.such.host.invalid"], "--host"),
+        (["{good}", "--name", "a/b"], "--name must be"),
+        (["{good}", "--max-megabytes", "0"], "--max-megabytes must be at least 1"),
+        (["{damaged}"], "must be a version that dvae_tf exported"),
+        ([], "EXPORT_DIR"),
+    ],
+)
+def test_command_errors_take_one_line(words, message, exported, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    (damaged / "1").mkdir(parents=True)
+    (damaged / "1" / "saved_model.pb").write_bytes(b"cut")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        places = {
+            "tmp": tmp_path,
+            "good": exported,
+            "damaged": damaged,
+            "busy": busy.getsockname()[1],
+        }
+        assert serve.main([word.format(**places) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_without_its_extra_it_says_what_to_install(exported, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert serve.main([str(exported)]) == 2
+    assert "pip install 'dvae-tf[serving]'" in capsys.readouterr().err
+
+
+class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """TensorFlow Serving's gRPC interface, around a SavedModel."""
+
+    def __init__(self, path: Path):
+        self._loaded = tf.saved_model.load(str(path))
+        self.specs = []
+
+    def Predict(self, request, context):
+        self.specs.append(request.model_spec)
+        function = self._loaded.signatures[request.model_spec.signature_name]
+        inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+        try:
+            outputs = function(**inputs)
+        except tf.errors.OpError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        answer = predict_pb2.PredictResponse()
+        for key, value in outputs.items():
+            answer.outputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
+        return answer
+
+
+@pytest.fixture
+def grpc_server(exported):
+    servicer = Servicer(exported / "1")
+    running = grpc.server(futures.ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, running)
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    yield f"127.0.0.1:{port}", servicer
+    running.stop(None).wait()
+
+
+class TestClient:
+    @pytest.fixture
+    def noisy(self, tmp_path, rng) -> Path:
+        path = tmp_path / "noisy image.png"
+        Image.fromarray(rng.integers(0, 256, SHAPE[:2]).astype(np.uint8)).save(path)
+        return path
+
+    def check(self, noisy, clean):
+        pixels = np.asarray(Image.open(noisy), np.float32)[None, ..., None] / 255
+        expected = small_model(1)(pixels)[0, ..., 0] * 255
+        np.testing.assert_allclose(np.asarray(Image.open(clean)), expected, atol=0.51)
+
+    def test_rest(self, url, noisy, tmp_path):
+        clean = tmp_path / "clean.png"
+        assert client.main([str(noisy), "--out", str(clean), "--server", url]) == 0
+        self.check(noisy, clean)
+        assert {path.name for path in tmp_path.iterdir()} == {"noisy image.png", "clean.png"}
+
+    def test_grpc(self, grpc_server, noisy, tmp_path):
+        address, servicer = grpc_server
+        clean = tmp_path / "clean.png"
+        words = [str(noisy), "--out", str(clean), "--grpc", "--server", address]
+        assert client.main([*words, "--label", "canary", "--model", "mine"]) == 0
+        self.check(noisy, clean)
+        assert client.main([*words, "--version", "4"]) == 0
+        first, second = servicer.specs
+        assert (first.name, first.version_label) == ("mine", "canary")
+        assert (second.name, second.version.value) == ("dvae", 4)
+
+    def test_errors_take_one_line_and_write_nothing(
+        self, url, grpc_server, noisy, tmp_path, capsys
+    ):
+        address, _ = grpc_server
+        wrong = tmp_path / "wrong.png"
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(wrong)
+        with socket.socket() as silent, socket.socket() as unused:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()  # takes connections, answers nothing
+            unused.bind(("127.0.0.1", 0))
+            silent_port, unused_port = silent.getsockname()[1], unused.getsockname()[1]
+            for words, message in (
+                ([noisy, "--server", f"{url}/other"], "there is no /other"),
+                ([noisy, "--server", url, "--model", "other"], "answered 404"),
+                ([noisy, "--server", url, "--version", "9"], "version 9 is not served"),
+                ([wrong, "--server", url], "is not compatible with expected shape"),
+                ([wrong, "--grpc", "--server", address], "INVALID_ARGUMENT"),
+                ([noisy, "--server", f"http://127.0.0.1:{unused_port}"], "cannot be reached"),
+                (
+                    [noisy, "--server", f"http://127.0.0.1:{silent_port}", "--timeout", "0.3"],
+                    "timed out",
+                ),
+                (
+                    [noisy, "--grpc", "--server", f"127.0.0.1:{silent_port}", "--timeout", "0.3"],
+                    "DEADLINE_EXCEEDED",
+                ),
+                ([noisy, "--server", "nonsense"], "cannot be reached"),
+                ([tmp_path / "none.png", "--server", url], "No such file"),
+            ):
+                out = tmp_path / "out.png"
+                assert client.main([*map(str, words), "--out", str(out)]) == 2
+                (line,) = capsys.readouterr().err.splitlines()
+                assert message in line
+                assert not out.exists()
+
+
+class TestConfiguration:
+    """The files for TensorFlow Serving, read with its own message types where those are published."""
+
+    def read(self, name):
+        return (ROOT / "serving" / name).read_text()
+
+    def test_models(self):
+        from google.protobuf import text_format
+        from tensorflow_serving.config import model_server_config_pb2
+
+        config = text_format.Parse(
+            self.read("models.config"), model_server_config_pb2.ModelServerConfig()
+        )
+        (model,) = config.model_config_list.config
+        assert (model.name, model.base_path) == ("dvae", "/models/dvae")
+        assert set(model.version_labels) == {"stable", "canary"}
+        assert model.model_version_policy.latest.num_versions == 2
+
+    def test_batching(self):
+        text = self.read("batching.config")
+        (maximum,) = map(int, re.findall(r"max_batch_size { value: (\d+) }", text))
+        allowed = [int(n) for n in re.findall(r"allowed_batch_sizes: (\d+)", text)]
+        assert allowed == sorted(allowed)
+        assert allowed[-1] == maximum
+
+    def test_compose_names_the_files_that_are_there(self):
+        compose = self.read("compose.yaml")
+        for name in re.findall(r"\./([\w.]+):/config/\1:ro", compose):
+            assert (ROOT / "serving" / name).exists()
+        assert len(re.findall(r"\./[\w.]+:/config", compose)) == 3
+        for port in ("8500", "8501"):
+            assert f"127.0.0.1:{port}:{port}" in compose
+
+
+def test_grey_levels_of_a_png_are_rounded_not_cut():
+    """`check` compares PNG files by their pixels, which golden.npz holds encoded."""
+    files = []
+    for level in (10, 11):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((2, 2), level, np.uint8)).save(buffer, "png")
+        files.append(buffer.getvalue())
+    tolerance = {"image_bytes": {"relative": 0.0, "absolute": 0.5}}
+    same = check._difference(np.array(files[:1]), np.array(files[:1]), tolerance, "denoised_bytes")
+    other = check._difference(np.array(files[:1]), np.array(files[1:]), tolerance, "denoised_bytes")
+    assert same == ""
+    assert "differs by up to 1" in other
