@@ -17,16 +17,17 @@ import binascii
 import contextlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import jinja2
 import numpy as np
 import tensorflow as tf
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -280,6 +281,8 @@ class Application:
         self._name = name
         self._max_bytes = max_bytes
         self._poll_seconds = poll_seconds
+        # More threads would only wait for each other, the event loop's among them.
+        self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     def build(self) -> Starlette:
         """Return the ASGI application."""
@@ -302,7 +305,7 @@ class Application:
         async def watch():
             while True:
                 await asyncio.sleep(self._poll_seconds)
-                await run_in_threadpool(self._models.refresh)
+                await anyio.to_thread.run_sync(self._models.refresh)
 
         watcher = asyncio.create_task(watch())
         yield
@@ -314,7 +317,10 @@ class Application:
         async def endpoint(request: Request) -> Response:
             try:
                 body = await self._body(request)
-                return JSONResponse(await run_in_threadpool(handle, request, body))
+                content = await anyio.to_thread.run_sync(
+                    lambda: json.dumps(handle(request, body)), limiter=self._limiter
+                )
+                return Response(content, media_type="application/json")
             except RequestError as error:
                 return _error(error.status, str(error))
             except Exception:

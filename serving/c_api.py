@@ -75,6 +75,7 @@ class Session:
         tf._ZN10tensorflow21DisableXlaCompilationEv()
         self._graph = ctypes.c_void_p(tf.TF_NewGraph())
         self._status = ctypes.c_void_p(tf.TF_NewStatus())
+        self._ends: dict[str, tuple[ctypes.Array, ctypes.Array]] = {}
         options = ctypes.c_void_p(tf.TF_NewSessionOptions())
         buffer = ctypes.c_void_p(tf.TF_NewBuffer())
         tags = (ctypes.c_char_p * 1)(b"serve")
@@ -116,10 +117,14 @@ class Session:
         if set(inputs) != set(definition.inputs):
             raise ValueError(f"inputs must be {sorted(definition.inputs)}: {sorted(inputs)}")
         tf = self._tf
+        if signature not in self._ends:
+            self._ends[signature] = (
+                self._outputs(definition.inputs),
+                self._outputs(definition.outputs),
+            )
+        feeds, fetches = self._ends[signature]
+        given = (ctypes.c_void_p * len(inputs))(*(self._tensor(inputs[k]) for k in sorted(inputs)))
         names = sorted(definition.outputs)
-        feeds = (_Output * len(inputs))(*(self._output(definition.inputs[key]) for key in inputs))
-        given = (ctypes.c_void_p * len(inputs))(*(self._tensor(v) for v in inputs.values()))
-        fetches = (_Output * len(names))(*(self._output(definition.outputs[n]) for n in names))
         returned = (ctypes.c_void_p * len(names))()
         status = ctypes.c_void_p(tf.TF_NewStatus())
         tf.TF_SessionRun(
@@ -158,10 +163,14 @@ class Session:
         if self._tf.TF_GetCode(status) != 0:
             raise RuntimeError(self._tf.TF_Message(status).decode(errors="replace"))
 
-    def _output(self, info) -> _Output:
-        name, _, index = info.name.partition(":")
-        operation = self._tf.TF_GraphOperationByName(self._graph, name.encode())
-        return _Output(operation, int(index or 0))
+    def _outputs(self, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> ctypes.Array:
+        """Return the places in the graph of some tensors, in the order of their names."""
+        places = []
+        for key in sorted(infos):
+            name, _, index = infos[key].name.partition(":")
+            operation = self._tf.TF_GraphOperationByName(self._graph, name.encode())
+            places.append(_Output(operation, int(index or 0)))
+        return (_Output * len(places))(*places)
 
     def _tensor(self, array: np.ndarray) -> int:
         """Return a new TF_Tensor with the content of an array."""
