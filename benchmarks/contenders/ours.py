@@ -1,0 +1,52 @@
+"""dvae_tf itself: `model.fit`, on the pipeline that train.py uses."""
+
+import time
+
+import keras
+
+from dvae_tf import configuration, datasets, experiment
+
+
+class _Clock(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def run(variant, workload, images, num_epochs):
+    config = configuration.resolve(
+        configuration.Configuration(
+            dataset="mnist",
+            noise_level=0.1,
+            network=workload.network,
+            objective=workload.objective,
+            posterior=workload.posterior,
+            num_corruptions=workload.num_corruptions,
+            num_samples=workload.num_samples,
+            batch_size=workload.batch_size,
+            schedule="constant",
+        )
+    )
+    split = datasets.Split(images)
+    model = experiment.build_model(config, images.shape[1:])
+    experiment.compile_model(model, config, workload.steps)
+    clock = _Clock()
+    history = model.fit(
+        datasets.training_batches(split, workload.batch_size, seed=0, binarize=True),
+        steps_per_epoch=workload.steps,
+        epochs=num_epochs + 1,
+        callbacks=[clock],
+        shuffle=False,
+        verbose=0,
+    ).history
+    return {
+        "seconds": clock.seconds[1:],
+        "parameters": sum(v.shape.num_elements() for v in model.trainable_variables),
+        "loss": history["loss"][-1],
+    }

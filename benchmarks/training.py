@@ -1,0 +1,264 @@
+"""Speed of `model.fit` beside the loops that people would write instead, all in one run.
+
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    python benchmarks/training.py --data-dir TFDS_DIRECTORY --pythae-python PATH
+
+Every contender trains the same network on the same images with the same noise, bound, optimiser
+and precision (see `workloads`), in a process of its own; they take turns, several times. Medians,
+ratios and ranges go to benchmarks/training.json, and as a table and a bar chart to docs/speed.md.
+The run fails if contenders differ in their number of parameters or, beyond noise, in their loss.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
+sys.path[:0] = [str(BENCHMARKS), str(ROOT)]
+
+from workloads import HIDDEN, LATENT_DIM, WORKLOADS, Workload
+
+# name -> (module of contenders, variant)
+CONTENDERS = {
+    "dvae_tf": ("ours", ""),
+    "jax_scan": ("jax_loop", "scan"),
+    "jax_step": ("jax_loop", "step"),
+    "pytorch_compiled": ("pytorch", "compiled"),
+    "pytorch_eager": ("pytorch", "eager"),
+    "pythae": ("pythae_trainer", ""),
+    "tf_keras_tfp": ("tf_keras_tfp", ""),
+}
+LABELS = {
+    "dvae_tf": "dvae_tf, model.fit",
+    "jax_scan": "JAX, scan",
+    "jax_step": "JAX, a jitted step",
+    "pytorch_compiled": "torch.compile",
+    "pytorch_eager": "PyTorch, eager",
+    "pythae": "pythae's trainer",
+    "tf_keras_tfp": "tf_keras, tfp.layers",
+}
+# Losses are means over the last epoch; initial weights and noise differ between contenders.
+LOSS_TOLERANCE = 0.03
+
+
+def flop_per_step(workload: Workload) -> float | None:
+    """Return the operations of the matrix products, forward and backward; None for convolutions."""
+    if workload.network != "mlp":
+        return None
+    a, b = HIDDEN
+    encoder = 784 * a + a * b + b * 2 * LATENT_DIM
+    decoder = LATENT_DIM * b + b * a + a * 784
+    m, k = workload.num_corruptions, workload.num_samples
+    return 6.0 * workload.batch_size * m * (encoder + k * decoder)
+
+
+def matmul_rate() -> float:
+    """Return the FLOP/s of a large matrix product, the best of several."""
+    a = np.random.default_rng(0).random((2048, 2048), np.float32)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * 2048**3 / best
+
+
+def run_contender(name: str, workload_name: str, images: Path, epochs: int) -> None:
+    """Run one contender in this process, and print what it measured."""
+    import importlib
+
+    module, variant = CONTENDERS[name]
+    contender = importlib.import_module(f"contenders.{module}")
+    result = contender.run(variant, WORKLOADS[workload_name], np.load(images), epochs)
+    print("RESULT " + json.dumps(result), flush=True)
+
+
+def summarize(name: str, results: list[dict], ceiling: float) -> dict:
+    """Return medians, ratios and the checks of one workload's results."""
+    workload = WORKLOADS[name]
+    images = workload.steps * workload.batch_size
+    rates = {
+        contender: [
+            images / statistics.median(r["seconds"]) for r in results if r["contender"] == contender
+        ]
+        for contender in workload.contenders
+        if any(r["contender"] == contender for r in results)
+    }
+    ours = rates["dvae_tf"]
+    summary: dict = {"contenders": {}}
+    for contender, values in rates.items():
+        mine = [r for r in results if r["contender"] == contender]
+        ratios = [a / b for a, b in zip(ours, values, strict=True)]
+        flop = flop_per_step(workload)
+        milliseconds = 1e3 * workload.batch_size / statistics.median(values)
+        summary["contenders"][contender] = {
+            "images_per_second": round(statistics.median(values)),
+            "ms_per_step": round(milliseconds, 3),
+            "ratio": round(statistics.median(ratios), 2),
+            "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+            "required": dict(workload.required).get(contender),
+            "fraction_of_matmul_ceiling": None
+            if flop is None
+            else round(flop / (1e-3 * milliseconds) / ceiling, 3),
+            "parameters": mine[0]["parameters"],
+            "loss": round(statistics.median(r["loss"] for r in mine), 2),
+        }
+    return summary
+
+
+def check_same_work(summary: dict) -> list[str]:
+    """Return where contenders did other work than this project's."""
+    problems = []
+    for name, workload in summary.items():
+        contenders = workload["contenders"]
+        ours = contenders["dvae_tf"]
+        for contender, theirs in contenders.items():
+            if theirs["parameters"] != ours["parameters"]:
+                problems.append(f"{name}: {contender} has {theirs['parameters']} parameters")
+            # pythae has no noise to remove, so that its loss is another one.
+            if contender != "pythae":
+                difference = abs(theirs["loss"] / ours["loss"] - 1)
+                if not difference < LOSS_TOLERANCE:
+                    problems.append(f"{name}: {contender} has a loss of {theirs['loss']}")
+    return problems
+
+
+def write_report(content: dict, directory: Path) -> None:
+    """Write the table and the bar chart."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = [
+        "# Speed of training",
+        "",
+        f"`python benchmarks/training.py`, on {content['cores']} cores without an accelerator: "
+        f"medians of {content['repeats']} runs that took turns. Ratio: images per second of "
+        "`model.fit` over those of the contender, and its range over the runs. Ceiling: the "
+        "operations of the matrix products over those of a large one in the same time "
+        f"({content['matmul_gflops']} GFLOP/s). The network is the mlp 784-200-200-50 unless the",
+        "workload says conv; salt-and-pepper noise of 10 %, dynamic binarisation, Adam, float32.",
+        "",
+        "![Milliseconds for each step of training](images/speed.png)",
+        "",
+        "| workload | contender | ms a step | ratio | range | aim | of the ceiling |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, workload in content["workloads"].items():
+        for contender, row in workload["contenders"].items():
+            fraction, aim = row["fraction_of_matmul_ceiling"], row["required"]
+            low, high = row["ratio_range"]
+            lines.append(
+                f"| {name} | {LABELS[contender]} | {row['ms_per_step']:.2f} | {row['ratio']:.2f} | "
+                f"{low:.2f} to {high:.2f} | {'' if aim is None else aim} | "
+                f"{'' if fraction is None else f'{100 * fraction:.0f} %'} |"
+            )
+    lines += [
+        "",
+        "pythae has neither noise nor dynamic binarisation, and does less than the others. "
+        "[NOTES.md](../benchmarks/NOTES.md) says where the time goes and what was tried.",
+        "",
+    ]
+    (directory / "speed.md").write_text("\n".join(lines))
+
+    names = list(content["workloads"])
+    counts = [len(content["workloads"][name]["contenders"]) for name in names]
+    figure, axes = plt.subplots(
+        len(names), 1, figsize=(8, 0.42 * sum(counts) + 0.7 * len(names)),
+        gridspec_kw={"height_ratios": counts}, layout="constrained",
+    )  # fmt: skip
+    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+        rows = content["workloads"][name]["contenders"]
+        labels = [LABELS[contender] for contender in rows]
+        times = [row["ms_per_step"] for row in rows.values()]
+        colours = ["tab:blue" if contender == "dvae_tf" else "0.7" for contender in rows]
+        bars = axis.barh(labels, times, color=colours)
+        axis.bar_label(bars, [f"{value:.2f}" for value in times], padding=3, fontsize=9)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.margins(x=0.12)
+        axis.invert_yaxis()
+        axis.spines[["top", "right"]].set_visible(False)
+    np.atleast_1d(axes)[-1].set_xlabel("ms for each step of training (less is better)")
+    figure.savefig(directory / "images" / "speed.png", dpi=120)
+
+
+def main() -> int:
+    """Run the benchmark; return 1 if contenders did different work."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", help="directory of TensorFlow Datasets")
+    parser.add_argument("--pythae-python", help="interpreter of an environment with pythae")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3, help="timed epochs of each run")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--draft", action="store_true", help="print, and write no files")
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        name, workload, path = options.run
+        run_contender(name, workload, Path(path), options.epochs)
+        return 0
+
+    from dvae_tf import datasets
+
+    path = BENCHMARKS / ".images.npy"
+    np.save(path, datasets.load("mnist", data_dir=options.data_dir).train.images)
+    results: dict[str, list[dict]] = {name: [] for name in options.workloads}
+    ceilings = []
+    try:
+        for _ in range(options.repeats):
+            for name in options.workloads:
+                for contender in WORKLOADS[name].contenders:
+                    if contender not in options.contenders:
+                        continue
+                    python = sys.executable
+                    if contender == "pythae":
+                        if not options.pythae_python:
+                            continue
+                        python = options.pythae_python
+                    ceilings.append(matmul_rate())
+                    words = [python, __file__, "--run", contender, name, str(path)]
+                    words += ["--epochs", str(options.epochs)]
+                    done = subprocess.run(words, capture_output=True, text=True)
+                    if done.returncode:
+                        print(done.stderr[-2000:], file=sys.stderr)
+                        return 1
+                    (line,) = [s for s in done.stdout.splitlines() if s.startswith("RESULT ")]
+                    result = {"contender": contender} | json.loads(line[7:])
+                    results[name].append(result)
+                    step = 1e3 * statistics.median(result["seconds"]) / WORKLOADS[name].steps
+                    print(f"{name}, {contender}: {step:.3f} ms, {result['loss']:.2f}", flush=True)
+    finally:
+        path.unlink()
+    ceiling = statistics.median(ceilings)
+    content = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "repeats": options.repeats,
+        "matmul_gflops": round(ceiling / 1e9),
+        "workloads": {name: summarize(name, rows, ceiling) for name, rows in results.items()},
+    }
+    print(json.dumps(content, indent=2))
+    problems = check_same_work(content["workloads"])
+    print("\n".join(problems), file=sys.stderr)
+    if not options.draft:
+        (BENCHMARKS / "training.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_report(content, ROOT / "docs")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
