@@ -45,7 +45,7 @@ WORKLOADS = {
         ),
     ),
     "elbo, batch 512": Workload(
-        batch_size=512, steps=107, contenders=("dvae_tf", "jax_scan", "pytorch_eager")
+        batch_size=512, steps=106, contenders=("dvae_tf", "jax_scan", "pytorch_eager")
     ),
     "iwae K=5": Workload(batch_size=100, steps=300, objective="iwae", num_samples=5),
     "elbo, mixture M=5": Workload(

@@ -186,11 +186,12 @@ class Poisson(_Sigma):
         # Below this level float32 counts would lose their unit; the noise is then invisible.
         is_zero = level < 1e-3
         photon = tf.square(tf.where(is_zero, 1.0, level))
-        rate = tf.maximum(x, 0.0) / photon
+        # At a rate that is not finite the sampler's rejection loop would not end.
+        rate = tf.where(tf.math.is_finite(x), tf.maximum(x, 0.0), 0.0) / photon
         counts = tfp.distributions.Poisson(rate).sample(seed=seed)
         # At rate 0 the sampler's rejection loop may return anything: the count is 0.
         noisy = photon * tf.where(rate > 0.0, counts, 0.0)
-        return tf.where(is_zero, x, noisy)
+        return tf.where(is_zero | ~tf.math.is_finite(x), x, noisy)
 
 
 @register

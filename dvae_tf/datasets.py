@@ -67,8 +67,7 @@ class Dataset:
         Args:
             how: "threshold" at 1/2; "static", each pixel drawn once with its value as probability;
                 "dynamic", the same for validation and test while the training images stay as they
-                are, since `training_batches(..., binarize=True)` draws them anew for every step;
-                "none".
+                are, since `DVAE(..., binarize=True)` draws them anew for every step; "none".
             seed: of the training images' draws. Those of validation and test are the same for
                 every seed, so that runs are compared on the same images.
         """
@@ -105,12 +104,28 @@ def as_float(images: np.ndarray) -> np.ndarray:
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Return how many whole batches an epoch has; a split smaller than a batch makes one."""
-    return max(len(split.images) // batch_size, 1)
+    """Return how many batches an epoch has; a split smaller than a batch makes one.
+
+    All batches are whole. A long epoch leaves out a batch more where that makes it a multiple of
+    `steps_per_call`.
+    """
+    steps = max(len(split.images) // batch_size, 1)
+    return steps - steps % steps_per_call(steps)
+
+
+def steps_per_call(steps: int) -> int:
+    """Return how many steps of an epoch run in one call of TensorFlow: at most 64.
+
+    A call takes time that a short step would notice. The number divides the epoch, but for a
+    remainder as small as can be.
+    """
+    if steps <= 64:
+        return steps
+    return min(range(32, 65), key=lambda number: (steps % number, -number))
 
 
 def training_batches(
-    split: Split, batch_size: int, *, seed: int, first_step: int = 0, binarize: bool = False
+    split: Split, batch_size: int, *, seed: int, first_step: int = 0
 ) -> tf.data.Dataset:
     """Return an endless stream of training batches; batch t is a function of (seed, t) alone.
 
@@ -121,14 +136,13 @@ def training_batches(
     Args:
         split: the training examples.
         batch_size: examples in a batch; a smaller split is one batch.
-        seed: of order and binarisation.
+        seed: of the order.
         first_step: the step of the first batch; a resumed run gives the one it stopped at.
-        binarize: whether to draw binary pixels anew for every step.
     """
     steps = steps_per_epoch(split, batch_size)
     size = min(batch_size, len(split.images))
     gather = _gather(split)
-    order_seed, pixel_seed = randomness.split(randomness.as_seed(seed))
+    order_seed, _ = randomness.split(randomness.as_seed(seed))
 
     def batch(step):
         epoch, index = step // steps, tf.cast(step % steps, tf.int32)
@@ -137,11 +151,7 @@ def training_batches(
             randomness.fold_in(order_seed, epoch),
             max_index=len(split.images) - 1,
         )
-        images = tf.ensure_shape(gather(places), (size, *split.images.shape[1:]))
-        if binarize:
-            u = randomness.uniform(tf.shape(images), randomness.fold_in(pixel_seed, step))
-            images = tf.cast(u < images, tf.float32)
-        return images
+        return tf.ensure_shape(gather(places), (size, *split.images.shape[1:]))
 
     stream = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return stream.map(batch).prefetch(tf.data.AUTOTUNE)

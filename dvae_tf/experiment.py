@@ -87,17 +87,19 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
         num_corruptions=config.num_corruptions,
         num_samples=config.num_samples,
         gradient=config.gradient,
+        binarize=config.binarize == "dynamic",
         seed=config.seed,
     )
 
 
 def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> None:
-    """Compile with Adam, the schedule, and several steps for each call where they divide the epoch."""
+    """Compile with Adam, the schedule, and several steps for each call."""
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs)
-    divisors = [n for n in range(1, 65) if steps_per_epoch % n == 0]
-    model.compile(keras.optimizers.Adam(rate), steps_per_execution=max(divisors))
+    model.compile(
+        keras.optimizers.Adam(rate), steps_per_execution=datasets.steps_per_call(steps_per_epoch)
+    )
 
 
 class Run(NamedTuple):
@@ -174,7 +176,6 @@ def _fit(run: Run, verbose: int) -> None:
             config.batch_size,
             seed=config.seed,
             first_step=first_epoch * steps,
-            binarize=config.binarize == "dynamic",
         ),
         steps_per_epoch=steps,
         shuffle=False,  # the stream is in its order already

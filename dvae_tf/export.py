@@ -75,6 +75,7 @@ def export(
 
     Raises:
         FileExistsError: if that version exists.
+        OSError: if it cannot be written.
         ValueError: if the version is not positive, or the model cannot be served: its latent
             distribution is not normal, or one of its layers is not pure (see `purity`).
     """
@@ -95,6 +96,8 @@ def export(
         _complete(model, unfinished, run, report)
         _sync(unfinished)
         unfinished.rename(target)
+    except tf.errors.OpError as error:  # a full disk, a directory that is read-only
+        raise OSError(f"{target} could not be written: {error.message}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     _sync_entry(directory)
@@ -113,9 +116,8 @@ def export_run(
     run = experiment.describe_run(run_dir)
     model = experiment.load_model(run_dir)
     directory = run_dir / "export"
-    return export(
-        model, directory, version=version or _next_version(directory), run=run, report=report
-    )
+    version = _next_version(directory) if version is None else version
+    return export(model, directory, version=version, run=run, report=report)
 
 
 def versions(directory: Path) -> list[int]:
@@ -123,7 +125,10 @@ def versions(directory: Path) -> list[int]:
     return sorted(
         int(path.name)
         for path in directory.iterdir()
-        if path.name.isascii() and path.name.isdigit() and (path / "saved_model.pb").exists()
+        if path.name.isascii()
+        and path.name.isdigit()
+        and path.name == str(int(path.name))
+        and (path / "saved_model.pb").exists()
     )
 
 
@@ -204,7 +209,7 @@ _MEANINGS: dict[str, tuple[str, list[float | None]]] = {
     "denoised_bytes": ("PNG files of the denoised images", [None, None]),
     "mean": ("posterior mean of z", [None, None]),
     "stddev": ("standard deviation", [0.0, None]),
-    "valid": ("false where the row held a value that is not finite; it is then zeros", [0, 1]),
+    "valid": ("false where a value of the row is not finite; the row is then zeros", [0, 1]),
     "elbo": ("reconstruction - kl, in nats", [None, None]),
     "reconstruction": ("log p(x|z) at one z, in nats", [None, None]),
     "kl": ("KL(q(z|x) || p(z)), in nats", [0.0, None]),
@@ -264,10 +269,20 @@ def _model_card(model: DVAE, run: Mapping[str, Any] | None) -> str:
             "title": f"{run['data']['name']}, {model.corruption.describe()}",
             "config": run["configuration"],
             "epochs": len(run["history"]["epoch"]),
-            "metrics": _metrics(run),
+            "metrics": _checked_metrics(run),
             "versions": run["versions"],
         }
     return environment.get_template("model_card.md").render(card)
+
+
+def _checked_metrics(run: Mapping[str, Any]) -> list[str]:
+    try:
+        return _metrics(run)
+    except (KeyError, TypeError, ValueError) as error:
+        raise configuration.ConfigurationError(
+            "history.csv and evaluation/metrics.json must be those that train.py and evaluate.py "
+            f"wrote. Received: {error!r}. Evaluate the run again."
+        ) from error
 
 
 def _metrics(run: Mapping[str, Any]) -> list[str]:
@@ -291,13 +306,13 @@ def _metrics(run: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"log p(x) {value(likelihood, 'nats')}, {likelihood['num_samples']} importance samples"
     )
-    config = run["configuration"]
+    noise, level = run["configuration"]["noise"], run["configuration"]["noise_level"]
+    level = max(level) if isinstance(level, list) else level
     lines += [
         f"PSNR at {row['noise']} {row['level']:g}, {method}: {value(row['psnr'], 'dB')}"
         for method, key in (("noisy input", "noisy"), ("denoised", "model_mean"))
         for row in measured["denoising"]
-        if (row["noise"], row["level"], row["method"])
-        == (config["noise"], config["noise_level"], key)
+        if (row["noise"], row["level"], row["method"]) == (noise, level, key)
     ]
     return lines
 
@@ -349,6 +364,12 @@ class _Signatures:
     def __init__(self, model: DVAE):
         self._model = model
         self._image_shape = tuple(model.encoder.input_shape[1:])
+        q = model.encoder(tf.zeros([1, *self._image_shape]))
+        if not layers.is_normal(q):
+            raise ValueError(
+                "The encoder must return IndependentNormal or MultivariateNormalTriL to be served. "
+                f"Received: {q!r}."
+            )
 
     def concrete_functions(self):
         image = tf.TensorSpec([None, *self._image_shape], tf.float32, name="image")
@@ -373,24 +394,16 @@ class _Signatures:
     def denoise(self, image):
         image, valid = _guarded(image, self._image_shape)
         p = self._model.decoder(self._model.encoder(image).mean())
-        return {
-            "denoised": _zero_where_invalid(p.mean(), valid),
-            "stddev": _zero_where_invalid(p.stddev(), valid),
-            "valid": valid,
-        }
+        return _answer({"denoised": p.mean(), "stddev": p.stddev()}, valid)
 
     def encode(self, image):
         image, valid = _guarded(image, self._image_shape)
         q = self._model.encoder(image)
-        return {
-            "mean": _zero_where_invalid(q.mean(), valid),
-            "stddev": _zero_where_invalid(q.stddev(), valid),
-            "valid": valid,
-        }
+        return _answer({"mean": q.mean(), "stddev": q.stddev()}, valid)
 
     def decode(self, latent):
         latent, valid = _guarded(latent, [self._model.latent_dim])
-        return {"image": _zero_where_invalid(self._model.decoder(latent).mean(), valid)}
+        return {"image": _answer({"image": self._model.decoder(latent).mean()}, valid)["image"]}
 
     def sample(self, seed):
         return {"image": self._model.decoder(self._noise(seed)).mean()}
@@ -401,26 +414,23 @@ class _Signatures:
         )
         image, valid = _guarded(image, self._image_shape)
         q = self._model.encoder(image)
-        if not layers.is_normal(q):
-            raise ValueError(
-                "The encoder must return IndependentNormal or MultivariateNormalTriL to be served. "
-                f"Received: {q!r}."
-            )
         z = layers.from_standard_normal(q, self._noise(seed))
         reconstruction = self._model.decoder(z).log_prob(image)
         kl = tfd.kl_divergence(q, layers.standard_normal(q))
         terms = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
-        return {k: _zero_where_invalid(v, valid) for k, v in terms.items()} | {"valid": valid}
+        return _answer(terms, valid)
 
     def denoise_png(self, image_bytes):
         def decode(content):
             channels = self._image_shape[-1]
             pixels = tf.io.decode_image(content, channels, expand_animations=False)
-            return tf.ensure_shape(tf.cast(pixels, tf.float32) / 255.0, self._image_shape)
+            return tf.cast(tf.ensure_shape(pixels, self._image_shape), tf.float32) / 255.0
 
         image_bytes = tf.ensure_shape(image_bytes, [None])
         spec = tf.TensorSpec(self._image_shape, tf.float32)
-        denoised = self.denoise(tf.map_fn(decode, image_bytes, fn_output_signature=spec))
+        # One after the other: a small file may decode to a very large image before it is refused.
+        images = tf.map_fn(decode, image_bytes, parallel_iterations=1, fn_output_signature=spec)
+        denoised = self.denoise(images)
         pixels = tf.cast(tf.round(tf.clip_by_value(denoised["denoised"], 0.0, 1.0) * 255), tf.uint8)
         encoded = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=tf.string)
         return {"denoised_bytes": encoded}
@@ -438,10 +448,24 @@ class _Signatures:
 def _guarded(values, row_shape):
     """Return the values with rows that are not finite set to zero, and which rows are."""
     values = tf.ensure_shape(values, [None, *row_shape])
-    # Floats over one axis: TensorFlow has no vector instructions for booleans and short axes.
-    is_finite = tf.cast(tf.math.is_finite(values), tf.float32)
-    valid = tf.reduce_min(tf.reshape(is_finite, [-1, math.prod(row_shape)]), axis=1) > 0.5
+    valid = _is_finite(values)
     return _zero_where_invalid(values, valid), valid
+
+
+def _answer(outputs, valid):
+    """Return the outputs with invalid rows set to zero, and `valid`.
+
+    An input beyond any image, such as 1e30, may overflow on its way: such a row is invalid, too.
+    """
+    for values in outputs.values():
+        valid = valid & _is_finite(values)
+    return {k: _zero_where_invalid(v, valid) for k, v in outputs.items()} | {"valid": valid}
+
+
+def _is_finite(values):
+    """Return which rows are finite: [B]. Sums are: for booleans there are no vector instructions."""
+    size = math.prod(values.shape[1:])
+    return tf.math.is_finite(tf.reduce_sum(tf.reshape(values, [-1, size]), axis=1))
 
 
 def _zero_where_invalid(values, valid):

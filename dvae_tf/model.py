@@ -14,7 +14,7 @@ POSTERIORS = ("conditional", "mixture")
 GRADIENTS = ("reparameterized", "doubly_reparameterized")
 
 # The first number folded into the seed says what the randomness is for.
-_TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING = range(5)
+_TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING, _BINARIZATION = range(6)
 
 
 class BoundTerms(NamedTuple):
@@ -68,6 +68,8 @@ class DVAE(keras.Model):
             `corruptions.Identity()` scores the bound of clean inputs.
         paired: whether batches are pairs (noisy, clean) of real noise. The corruption must then be
             None and `num_corruptions` 1.
+        binarize: whether training draws the pixels of every batch anew, 1 with the probability that
+            is their value and else 0, as Burda et al. (2016) do. Binary images stay as they are.
         latent_dim: L, needed only when it cannot be read from the decoder's input shape.
         seed: an integer from 0 to 2**62 - 1.
 
@@ -88,6 +90,7 @@ class DVAE(keras.Model):
         gradient: str = "reparameterized",
         test_corruption: corruptions.Corruption | None = None,
         paired: bool = False,
+        binarize: bool = False,
         latent_dim: int | None = None,
         seed: int = 0,
         **kwargs,
@@ -114,6 +117,11 @@ class DVAE(keras.Model):
                 "`num_corruptions` 1. "
                 f"Received: corruption={corruption!r}, num_corruptions={num_corruptions}."
             )
+        if paired and binarize:
+            raise ValueError(
+                "`binarize` must be False for `paired` data, whose noisy images belong to the clean "
+                "ones as they are. Received: paired=True, binarize=True. Binarise the data."
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.corruption = corruption
@@ -124,6 +132,7 @@ class DVAE(keras.Model):
         self.num_samples = num_samples
         self.gradient = gradient
         self.paired = paired
+        self.binarize = binarize
         self.latent_dim = _latent_dim(decoder) if latent_dim is None else latent_dim
         self.seed = seed
         randomness.as_seed(seed)  # refuses what is not a seed
@@ -208,6 +217,10 @@ class DVAE(keras.Model):
     def train_step(self, data):
         x, noisy = self._unpack(data)
         seed = self._step_seed(_TRAINING, self.optimizer.iterations)
+        if self.binarize:
+            # Here and not in the input pipeline, whose thread would take a core from this step.
+            pixel_seed = self._step_seed(_BINARIZATION, self.optimizer.iterations)
+            x = tf.cast(randomness.uniform(tf.shape(x), pixel_seed) < x, tf.float32)
         with tf.GradientTape() as tape:
             terms = self.bound_terms(x, seed=seed, noisy=noisy)
             loss = tf.add_n([-tf.reduce_mean(terms.objective), *self.losses])
@@ -365,6 +378,7 @@ class DVAE(keras.Model):
             "num_samples",
             "gradient",
             "paired",
+            "binarize",
             "latent_dim",
             "seed",
         ):

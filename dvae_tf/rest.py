@@ -15,10 +15,12 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import io
 import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +29,9 @@ import anyio
 import jinja2
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -41,8 +44,11 @@ _JSON_TYPES = {
     tf.int32: ("iu", "whole numbers"),
     tf.string: ("O", "strings, or objects {'b64': base64}"),
 }
-_PREDICT = re.compile(r"(?P<name>[^/:]+)(/versions/(?P<version>\d+))?:predict")
-_GET = re.compile(r"(?P<name>[^/:]+)(/versions/(?P<version>\d+))?(?P<metadata>/metadata)?")
+_PATH = r"(?P<name>[^/:]+)(/versions/(?P<version>[0-9]{1,19}))?"
+_PREDICT = re.compile(_PATH + ":predict")
+_GET = re.compile(_PATH + "(?P<metadata>/metadata)?")
+# Seconds within which a request's body must be there.
+_BODY_SECONDS = 30.0
 
 
 class RequestError(Exception):
@@ -60,6 +66,12 @@ class Version(NamedTuple):
     signatures: Mapping[str, Any]  # name -> concrete function
     corruption: Mapping[str, Any] | None  # {"name", "level"} that it was trained on
 
+    @property
+    def image_shape(self) -> list[int]:
+        """Height, width and channels."""
+        spec = self.signatures["denoise"].structured_input_signature[1]["image"]
+        return spec.shape.as_list()[1:]
+
 
 class ModelDirectory:
     """The newest version of a directory of versions.
@@ -73,7 +85,7 @@ class ModelDirectory:
 
     def __init__(self, path: Path):
         self._path = path
-        self._failed: set[int] = set()
+        self._failed: dict[int, int] = {}  # version -> when its file was written
         found = _versions(path)
         if not found:
             raise ValueError(
@@ -94,22 +106,32 @@ class ModelDirectory:
         for number in reversed(_versions(self._path)):
             if number == self._newest.number:
                 return
-            if number in self._failed:
+            if self._failed.get(number) == self._written(number):
                 continue
             try:
                 self._newest = self._load(number)
                 _log.warning("serving version %d", number)
                 return
             except ValueError as error:
-                self._failed.add(number)
+                self._failed[number] = self._written(number)
                 _log.warning("%s", error)
+
+    def _written(self, number: int) -> int:
+        """Return when the files of a version were last written, so that a repaired one is tried."""
+        path = self._path / str(number)
+        try:
+            return max(file.stat().st_mtime_ns for file in [path, *path.rglob("*")])
+        except OSError:  # it is being replaced
+            return -1
 
     def _load(self, number: int) -> Version:
         path = self._path / str(number)
         try:
             loaded = tf.saved_model.load(str(path))
-            content = json.loads((path / "signature.json").read_text())
-            return Version(number, _LoadedSignatures(loaded), content["corruption"])
+            corruption = json.loads((path / "signature.json").read_text())["corruption"]
+            if corruption is not None:
+                corruptions.from_name(corruption["name"], corruption["level"])
+            return Version(number, _LoadedSignatures(loaded), corruption)
         except Exception as error:  # TensorFlow raises many types on a damaged file
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
@@ -132,8 +154,8 @@ def _versions(path: Path) -> list[int]:
         return []
 
 
-def predict(version: Version, body: bytes) -> dict[str, Any]:
-    """Answer the body of a predict request.
+def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str, Any]:
+    """Answer the body of a predict request of at most `max_rows` rows.
 
     Returns:
         `{"predictions": [...]}` for rows, `{"outputs": ...}` for columns.
@@ -157,6 +179,11 @@ def predict(version: Version, body: bytes) -> dict[str, Any]:
     by_row = "instances" in request
     values = _columns(request["instances"], specs) if by_row else _named(request["inputs"], specs)
     inputs = {key: _tensor(key, values[key], spec) for key, spec in specs.items()}
+    rows = max(tensor.shape[0] for tensor in inputs.values())
+    if rows > max_rows:
+        raise RequestError(413, f"a request must have at most {max_rows} rows: received {rows}")
+    if "image_bytes" in inputs:
+        _check_sizes(inputs["image_bytes"], version)
     try:
         outputs = function(**inputs)
     except tf.errors.OpError as error:
@@ -178,6 +205,26 @@ def _parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise RequestError(400, f"the body must be a JSON object, not a {type(request).__name__}")
     return request
+
+
+def _check_sizes(files: tf.Tensor, version: Version) -> None:
+    """Refuse files of another size by what they say of themselves, before they are decoded."""
+    height, width = version.image_shape[:2]
+    for index, content in enumerate(files.numpy()):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of decompression bombs: this is their check
+                size = Image.open(io.BytesIO(content)).size
+        except Image.DecompressionBombError as error:
+            raise RequestError(400, f"`image_bytes` must hold small images: {error}") from error
+        except Exception:  # Pillow raises many types; TensorFlow will say what is wrong
+            continue
+        if size != (width, height):
+            raise RequestError(
+                400,
+                f"`image_bytes` must hold images of {width} x {height} pixels: received "
+                f"{size[0]} x {size[1]} in row {index}",
+            )
 
 
 def _is_base64(value) -> bool:
@@ -221,16 +268,18 @@ def _tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
         array = np.asarray(_as_bytes(value), object) if is_string else np.asarray(value)
     except (ValueError, OverflowError, RecursionError, binascii.Error) as error:
         raise RequestError(400, f"{required}: {error}") from error
-    if array.size == 0:
+    if array.shape == (0,):
         # JSON does not tell an empty batch of images from one of vectors.
         array = np.zeros([0, *shape[1:]], spec.dtype.as_numpy_dtype)
-    elif array.dtype.kind not in kinds:
+    elif array.size and array.dtype.kind not in kinds:
         raise RequestError(400, f"{required}: received another type")
     if not spec.shape.is_compatible_with(array.shape):
         raise RequestError(400, f"{required}: received {list(array.shape)}")
-    if spec.dtype == tf.int32 and array.size and np.abs(array.astype(object)).max() >= 2**31:
+    if spec.dtype == tf.int32 and np.any((array < -(2**31)) | (array >= 2**31)):
         raise RequestError(400, f"{required}: received a number beyond 32 bits")
     if is_string:
+        if not all(isinstance(content, bytes) for content in array.ravel()):
+            raise RequestError(400, f"{required}: received rows of different lengths")
         return tf.constant(array.tolist(), tf.string, shape=array.shape)
     return tf.constant(array.astype(spec.dtype.as_numpy_dtype))
 
@@ -266,6 +315,7 @@ class Application:
         models: the versions.
         name: of the model, in the paths.
         max_bytes: largest body of a request.
+        max_rows: most rows of a request.
         poll_seconds: how often the directory is looked at.
     """
 
@@ -275,11 +325,13 @@ class Application:
         *,
         name: str = "dvae",
         max_bytes: int = 16 * 2**20,
+        max_rows: int = 1024,
         poll_seconds: float = 1.0,
     ):
         self._models = models
         self._name = name
         self._max_bytes = max_bytes
+        self._max_rows = max_rows
         self._poll_seconds = poll_seconds
         # More threads would only wait for each other, the event loop's among them.
         self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
@@ -290,7 +342,7 @@ class Application:
             routes=[
                 Route("/", self._page),
                 Route("/noise", self._answer(self._noise), methods=["POST"]),
-                Route("/v1/models/{path:path}", self._answer(self._status), methods=["GET"]),
+                Route("/v1/models/{path:path}", self._status, methods=["GET"]),
                 Route("/v1/models/{path:path}", self._answer(self._predict), methods=["POST"]),
             ],
             exception_handlers={
@@ -316,13 +368,17 @@ class Application:
 
         async def endpoint(request: Request) -> Response:
             try:
-                body = await self._body(request)
+                body = await asyncio.wait_for(self._body(request), _BODY_SECONDS)
                 content = await anyio.to_thread.run_sync(
                     lambda: json.dumps(handle(request, body)), limiter=self._limiter
                 )
                 return Response(content, media_type="application/json")
             except RequestError as error:
                 return _error(error.status, str(error))
+            except asyncio.TimeoutError:
+                return _error(408, f"the body must arrive within {_BODY_SECONDS:.0f} seconds")
+            except ClientDisconnect:
+                return _error(400, "the body must arrive whole")
             except Exception:
                 _log.exception("request failed")
                 return _error(500, "the server failed; its log says why")
@@ -330,14 +386,19 @@ class Application:
         return endpoint
 
     async def _body(self, request: Request) -> bytes:
-        body = bytearray()
+        body, received = bytearray(), 0
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_bytes:
-                raise RequestError(
-                    413,
-                    f"a request must have at most {self._max_bytes} bytes: send fewer images at a time",
-                )
+            received += len(chunk)
+            if received <= self._max_bytes:
+                body += chunk
+            elif received > 8 * self._max_bytes:
+                break
+            # What is a little too long is read to its end, or its sender would not see the answer.
+        if received > self._max_bytes:
+            raise RequestError(
+                413,
+                f"a request must have at most {self._max_bytes} bytes: send fewer images at a time",
+            )
         return bytes(body)
 
     def _version(self, match: re.Match | None, path: str) -> Version:
@@ -352,20 +413,22 @@ class Application:
 
     def _predict(self, request: Request, body: bytes) -> dict[str, Any]:
         path = request.path_params["path"]
-        return predict(self._version(_PREDICT.fullmatch(path), path), body)
+        version = self._version(_PREDICT.fullmatch(path), path)
+        return predict(version, body, max_rows=self._max_rows)
 
-    def _status(self, request: Request, body: bytes) -> dict[str, Any]:
+    async def _status(self, request: Request) -> Response:
+        """Answer at once, however busy the model is: it is the health check, too."""
         path = request.path_params["path"]
         match = _GET.fullmatch(path)
-        version = self._version(match, path)
+        try:
+            version = self._version(match, path)
+        except RequestError as error:
+            return _error(error.status, str(error))
         if match and match["metadata"]:
-            return _metadata(self._name, version)
+            return JSONResponse(_metadata(self._name, version))
         status = {"error_code": "OK", "error_message": ""}
-        return {
-            "model_version_status": [
-                {"version": str(version.number), "state": "AVAILABLE", "status": status}
-            ]
-        }
+        versions = [{"version": str(version.number), "state": "AVAILABLE", "status": status}]
+        return JSONResponse({"model_version_status": versions})
 
     def _noise(self, request: Request, body: bytes) -> dict[str, Any]:
         """Corrupt an image for the page: {"image", "noise", "level", "seed"} to {"image"}."""
@@ -377,16 +440,17 @@ class Application:
         function = self._models.newest.signatures["denoise"]
         spec = function.structured_input_signature[1]["image"]
         image = _tensor("image", [given["image"]], spec)
+        if not np.isfinite(image).all():
+            raise RequestError(400, "`image` must be finite")
         try:
             corruption = corruptions.from_name(given["noise"], given["level"], clip=True)
             noisy = corruption(image, seed=given["seed"])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise RequestError(400, str(error)) from error
         return {"image": noisy.numpy()[0].tolist()}
 
     async def _page(self, request: Request) -> HTMLResponse:
         version = self._models.newest
-        spec = version.signatures["denoise"].structured_input_signature[1]["image"]
         trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
         level = trained["level"]
         environment = jinja2.Environment(
@@ -397,7 +461,7 @@ class Application:
         content = environment.get_template("serve.html").render(
             name=self._name,
             version=version.number,
-            image_shape=spec.shape.as_list()[1:],
+            image_shape=version.image_shape,
             noises=list(corruptions.CORRUPTIONS),
             noise=trained["name"],
             level=max(level) if isinstance(level, list) else level,
@@ -405,8 +469,10 @@ class Application:
         return HTMLResponse(content)
 
 
-def _error(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": " ".join(message.split())}, status_code=status)
+def _error(status: int, message: str) -> Response:
+    # json.dumps escapes what is no valid text, such as half a surrogate pair of a request.
+    content = json.dumps({"error": " ".join(message.split())})
+    return Response(content, status_code=status, media_type="application/json")
 
 
 def _metadata(name: str, version: Version) -> dict[str, Any]:

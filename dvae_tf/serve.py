@@ -47,6 +47,10 @@ def _command(
         int,
         Parameter(help="Largest body of a request.", converter=configuration.parse_int, n_tokens=1),
     ] = 16,
+    max_rows: Annotated[
+        int,
+        Parameter(help="Most rows of a request.", converter=configuration.parse_int, n_tokens=1),
+    ] = 1024,
 ) -> None:
     try:
         import uvicorn
@@ -60,11 +64,15 @@ def _command(
         raise ValueError(f"--name must be letters, digits, - _ and dots. Received: {name!r}.")
     if max_megabytes < 1:
         raise ValueError(f"--max-megabytes must be at least 1. Received: {max_megabytes}.")
+    if max_rows < 1:
+        raise ValueError(f"--max-rows must be at least 1. Received: {max_rows}.")
     if not 0 <= port < 2**16:
         raise ValueError(f"--port must be from 0 to 65535. Received: {port}. Try 8501.")
     models = rest.ModelDirectory(Path(export_dir))
     listener = _listen(host, port)
-    application = rest.Application(models, name=name, max_bytes=max_megabytes * 2**20)
+    application = rest.Application(
+        models, name=name, max_bytes=max_megabytes * 2**20, max_rows=max_rows
+    )
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     shown_host = f"[{host}]" if ":" in host else host
     print(
@@ -76,7 +84,9 @@ def _command(
     # would stop every request for a third of a second.
     gc.collect()
     gc.freeze()
-    server = uvicorn.Server(uvicorn.Config(application.build(), log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(application.build(), log_level="warning", timeout_graceful_shutdown=3)
+    )
     server.run(sockets=[listener])
 
 

@@ -16,7 +16,6 @@ _NUMPY = {
     types_pb2.DT_UINT8: np.dtype(np.uint8),
 }
 _STRING_SIZE = 24  # sizeof(TF_TString)
-_DEALLOCATOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
 class _Buffer(ctypes.Structure):
@@ -188,7 +187,9 @@ class Session:
                 tf.TF_StringInit(place)
                 tf.TF_StringCopy(place, bytes(content), ctypes.c_size_t(len(content)))
             return tensor
-        kind = next(kind for kind, dtype in _NUMPY.items() if dtype == array.dtype)
+        kind = next((kind for kind, dtype in _NUMPY.items() if dtype == array.dtype), None)
+        if kind is None:
+            raise ValueError(f"no signature takes {array.dtype}")
         tensor = tf.TF_AllocateTensor(kind, dims, array.ndim, ctypes.c_size_t(array.nbytes))
         if array.nbytes:
             ctypes.memmove(

@@ -21,9 +21,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 from c_api import Session
+from google.protobuf.message import DecodeError
 
 # What reading a damaged file raises, beside TensorFlow's own.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    DecodeError,
+)
 
 
 def golden(version_dir: Path) -> Iterator[tuple[str, dict, dict]]:
@@ -53,6 +63,20 @@ def differences(version_dir: Path, run) -> list[str]:
             if message:
                 found.append(f"{signature}, {name}: {message}")
     return found
+
+
+def missing(version_dir: Path, signatures: set[str]) -> list[str]:
+    """Return which files do not speak of exactly these signatures."""
+    described = json.loads((version_dir / "signature.json").read_text())["signatures"]
+    sources = {
+        "golden.npz": {name for name, _, _ in golden(version_dir)},
+        "signature.json": set(described),
+    }
+    return [
+        f"{file} is of {sorted(names)}, not of {sorted(signatures)}"
+        for file, names in sources.items()
+        if names != signatures
+    ]
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray, tolerance: dict, name: str) -> str:
@@ -111,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
     try:
         session = Session(version_dir)
-        found = differences(version_dir, session.run)
+        found = missing(version_dir, set(session.signatures))
+        found += differences(version_dir, session.run)
         count = 0
         for signature, inputs in warmup_requests(version_dir):
             session.run(signature, inputs)
@@ -121,9 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
     if found:
         print("\n".join(found), file=sys.stderr)
         return 1
-    print(
-        f"{len(session.signatures)} signatures give the golden outputs; {count} warm-up requests run"
-    )
+    warmed = f"{count} warm-up requests run" if count else "there are no warm-up requests"
+    print(f"{len(session.signatures)} signatures give the golden outputs; {warmed}")
+    session.close()
     return 0
 
 

@@ -383,11 +383,34 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
 
-    @pytest.mark.parametrize("name", ["model.keras", "history.csv"])
-    def test_damaged_runs_are_refused(self, name, run_dir, tmp_path, capsys):
+    def test_a_full_disk_takes_one_line(self, run_dir, tmp_path):
         copy = tmp_path / "copy"
         shutil.copytree(run_dir, copy)
-        (copy / name).write_bytes(b"")
+        words = f"ulimit -f 20; {sys.executable} -m dvae_tf.export '{copy}' --version 9"
+        result = subprocess.run(["bash", "-c", words], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2
+        lines = [line for line in result.stderr.splitlines() if line.startswith("python -m")]
+        assert "Traceback" not in result.stderr
+        assert len(lines) == 1
+        assert "could not be written" in lines[0]
+        assert {path.name for path in (copy / "export").iterdir()} <= {"1", "7"}
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("model.keras", ""),
+            ("history.csv", ""),
+            ("history.csv", "epoch,loss\n0,1\n"),
+            ("evaluation/metrics.json", "{}"),
+            ("evaluation/metrics.json", "[]"),
+            ("evaluation/metrics.json", "{"),
+        ],
+    )
+    def test_damaged_runs_are_refused(self, name, content, run_dir, tmp_path, capsys):
+        copy = tmp_path / "copy"
+        shutil.copytree(run_dir, copy)
+        (copy / "evaluation").mkdir()
+        (copy / name).write_text(content)
         assert export.main([str(copy), "--version", "9"]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
         assert not (copy / "export/9").exists()

@@ -146,6 +146,40 @@ def test_paired_data_train_on_their_own_noise(images, rng):
     assert forward != model.evaluate(images, noisy, verbose=0)
 
 
+def seen_in_training(images, **kwargs) -> np.ndarray:
+    """Return the clean images of five training steps, as the bound got them: [5, B, H, W, C]."""
+    model, seen = make_model(binarize=True, **kwargs), []
+    bound_terms = model.bound_terms
+
+    def spy(x, **arguments):
+        seen.append(x.numpy())
+        return bound_terms(x, **arguments)
+
+    model.bound_terms = spy
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+    for _ in range(5):
+        model.train_on_batch(images)
+    return np.stack(seen)
+
+
+def test_binarisation_draws_every_step_anew_with_the_pixel_as_probability():
+    grey = np.full((64, *SHAPE), 0.4, np.float32)
+    x = seen_in_training(grey)
+    assert set(np.unique(x)) == {0.0, 1.0}
+    assert abs(x.mean() - 0.4) < 5 * np.sqrt(0.24 / x.size)
+    # Neither steps nor examples nor pixels share their draws: half of them differ, or nearly.
+    for axis in (0, 1, 2):
+        differ = np.diff(x, axis=axis) != 0
+        assert abs(differ.mean() - 0.48) < 0.02
+    np.testing.assert_array_equal(seen_in_training(grey), x)
+    assert np.any(seen_in_training(grey, seed=1) != x)
+
+
+def test_binarisation_leaves_binary_images_alone(images):
+    for x in seen_in_training(images):
+        np.testing.assert_array_equal(x, images)
+
+
 def test_call_denoises_without_noise(images):
     model = make_model()
     q = model.encoder(images)

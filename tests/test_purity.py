@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from dvae_tf import purity
 
@@ -104,6 +105,36 @@ def test_finds_what_is_not_pure(function, op, reason, tmp_path):
 
 def test_passes_what_is_pure(tmp_path):
     assert check(pure, tmp_path) == {"f": [], "other": []}
+
+
+def altered(path, change) -> list[str]:
+    """Return what is found in the pure signature once its first nested function is changed."""
+    check(pure, path)
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((path / "saved_model.pb").read_bytes())
+    library = message.meta_graphs[0].graph_def.library
+    change(next(f for f in library.function if "cond_true" in f.signature.name))
+    return purity.impurities(message.SerializeToString())["f"]
+
+
+def test_finds_what_belongs_to_xla_or_to_nobody(tmp_path):
+    def add(op):
+        return lambda function: function.node_def.add(name="added", op=op)
+
+    assert any(
+        "XlaDot (" in line and "belongs to XLA" in line for line in altered(tmp_path, add("XlaDot"))
+    )
+    (line,) = altered(tmp_path, add("SomebodysOp"))
+    assert "is not one of TensorFlow's own" in line
+
+
+def test_finds_calls_of_what_is_not_there(tmp_path):
+    def call(function):
+        node = function.node_def.add(name="added", op="PartitionedCall")
+        node.attr["f"].func.name = "gone"
+
+    (line,) = altered(tmp_path, call)
+    assert "calls gone, which is not in the file" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 20, np.random.default_rng(0).bytes(100)])

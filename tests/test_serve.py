@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from conftest import ROOT
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from dvae_tf import DVAE, corruptions, export, networks, serve
+from dvae_tf import DVAE, corruptions, export, networks, rest, serve
 
 SHAPE = (6, 5, 1)
 
@@ -173,6 +174,12 @@ IMAGE = np.full(SHAPE, 0.5).tolist()
         ({"signature_name": "denoise_png", "instances": [{"b64": "?"}]}, "b64"),
         ({"signature_name": "denoise_png", "instances": [{"b64": 3}]}, "b64"),
         ({"signature_name": "denoise_png", "instances": [3]}, "received a int"),
+        ({"signature_name": "sample", "instances": [[0, -(2**31) - 1]]}, "beyond 32 bits"),
+        ({"signature_name": "denoise_png", "instances": ["a", ["b"]]}, "different lengths"),
+        ({"signature_name": "sample", "instances": [[]]}, "received [1, 0]"),
+        ({"instances": [[], []]}, "received [2, 0]"),
+        ({"\ud800": 1}, "must not have the keys"),
+        ({"instances": [{"\ud800": 1}]}, "inputs must be image"),
         ({}, "either `instances` (rows) or `inputs`"),
         ({"instances": [IMAGE], "inputs": [IMAGE]}, "either `instances` (rows) or `inputs`"),
         ({"instances": [IMAGE], "other": 1}, "must not have the keys other"),
@@ -202,6 +209,8 @@ def test_bad_requests_are_told_what_to_change(url, body, message):
         ("/v1/models/other", None, "GET", 404),
         ("/v1/models/dvae", None, "DELETE", 405),
         ("/etc/passwd", None, "GET", 404),
+        ("/v1/models/dvae/versions/" + "9" * 5000, None, "GET", 404),
+        ("/v1/models/dvae/versions/%D9%A1", None, "GET", 404),
         ("/noise", b"{}", "POST", 400),
     ],
 )
@@ -219,13 +228,72 @@ def test_an_empty_batch_is_no_mistake(url):
     assert answer["outputs"] == {"elbo": [], "kl": [], "reconstruction": [], "valid": []}
 
 
+def test_too_much_work_is_refused_before_it_is_done(url):
+    rows = [[0, i] for i in range(1025)]
+    status, answer = predict(url, {"signature_name": "sample", "instances": rows})
+    assert (status, answer["error"]) == (
+        413,
+        "a request must have at most 1024 rows: received 1025",
+    )
+    # A small file of a very large image.
+    content = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(content, "png")
+    assert len(content.getvalue()) < 100_000
+    body = {"b64": base64.b64encode(content.getvalue()).decode()}
+    status, answer = predict(url, {"signature_name": "denoise_png", "instances": [body]})
+    assert status == 400
+    assert "must hold small images" in answer["error"]
+    content = io.BytesIO()
+    Image.new("1", (2000, 2000)).save(content, "png")
+    body = {"b64": base64.b64encode(content.getvalue()).decode()}
+    status, answer = predict(url, {"signature_name": "denoise_png", "instances": [body]})
+    assert status == 400
+    assert "received 2000 x 2000 in row 0" in answer["error"]
+
+
+def test_the_smallest_seed_is_one(url):
+    status, _ = predict(url, {"signature_name": "sample", "instances": [[-(2**31), 2**31 - 1]]})
+    assert status == 200
+
+
+def test_overflow_is_not_valid(url):
+    image = np.full((3, *SHAPE), 0.5)
+    image[1] = 1e38
+    for signature, extra in (("denoise", {}), ("encode", {}), ("score", {"seed": [0, 1]})):
+        rows = [{"image": x, **extra} for x in image.tolist()]
+        status, answer = predict(url, {"signature_name": signature, "instances": rows})
+        assert status == 200
+        assert [row["valid"] for row in answer["predictions"]] == [True, False, True]
+        assert not any(np.any(value) for value in answer["predictions"][1].values())
+
+
+def test_half_a_body_harms_nobody(url):
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /v1/models/dvae:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        assert predict(url, {"instances": [IMAGE]})[0] == 200
+
+
 def test_noise_is_that_of_the_package(url):
     image = np.linspace(0, 1, 30).reshape(SHAPE).astype(np.float32)
     body = {"image": image.tolist(), "noise": "gaussian", "level": 0.3, "seed": 5}
     _, answer = send(f"{url}/noise", body)
     expected = corruptions.Gaussian(0.3, clip=True)(image[None], seed=5)[0]
     np.testing.assert_allclose(answer["image"], expected, atol=1e-6)
-    for change in ({"noise": "fog"}, {"level": 25}, {"seed": -1}, {"seed": "x"}, {"image": [0]}):
+    nan = np.full(SHAPE, np.nan).tolist()
+    for change in (
+        {"noise": "fog"},
+        {"level": 25},
+        {"level": 10**400},
+        {"seed": -1},
+        {"seed": "x"},
+        {"image": [0]},
+        {"image": []},
+        {"image": [[]]},
+        {"image": nan, "noise": "poisson"},  # its sampler would never end
+    ):
         status, answer = send(f"{url}/noise", body | change)
         assert status == 400, (change, answer)
 
@@ -284,12 +352,30 @@ def test_hot_swap_and_roll_back_under_load(exported, tmp_path):
             (directory / "3" / "saved_model.pb").write_bytes(b"cut")
             time.sleep(2.5)
             assert set(seen[-10:]) == {2}
+            shutil.rmtree(directory / "3")
             (directory / "2").rename(staged / "2")
             wait_for(1)
         finally:
             stop.set()
         for worker in workers:
             worker.result()
+
+
+def test_a_version_that_was_damaged_is_tried_again_when_it_is_whole(exported, tmp_path):
+    directory = tmp_path / "versions"
+    shutil.copytree(exported / "1", directory / "1")
+    models = rest.ModelDirectory(directory)
+    (directory / "2").mkdir()
+    shutil.copy(exported / "1" / "saved_model.pb", directory / "2")  # a copy under way
+    models.refresh()
+    assert models.newest.number == 1
+    shutil.copytree(exported / "1", directory / "2", dirs_exist_ok=True)
+    models.refresh()
+    assert models.newest.number == 2
+
+
+def test_listens_on_loopback_unless_told_otherwise(url):
+    assert url.startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -303,6 +389,7 @@ def test_hot_swap_and_roll_back_under_load(exported, tmp_path):
         (["{good}", "--host", "no.such.host.invalid"], "--host"),
         (["{good}", "--name", "a/b"], "--name must be"),
         (["{good}", "--max-megabytes", "0"], "--max-megabytes must be at least 1"),
+        (["{good}", "--max-rows", "0"], "--max-rows must be at least 1"),
         (["{damaged}"], "must be a version that dvae_tf exported"),
         ([], "EXPORT_DIR"),
     ],
@@ -407,9 +494,11 @@ class TestClient:
                 ([noisy, "--server", f"{url}/other"], "there is no /other"),
                 ([noisy, "--server", url, "--model", "other"], "answered 404"),
                 ([noisy, "--server", url, "--version", "9"], "version 9 is not served"),
-                ([wrong, "--server", url], "is not compatible with expected shape"),
+                ([wrong, "--server", url], "must hold images of 5 x 6 pixels: received 9 x 9"),
                 ([wrong, "--grpc", "--server", address], "INVALID_ARGUMENT"),
-                ([noisy, "--server", f"http://127.0.0.1:{unused_port}"], "cannot be reached"),
+                ([noisy, "--server", f"http://127.0.0.1:{unused_port}"], "gave no answer"),
+                ([noisy, "--server", f"http://{address}"], "gave no answer"),  # gRPC's port
+                ([noisy, "--server", "http://127.0.0.1:abc"], "gave no answer"),
                 (
                     [noisy, "--server", f"http://127.0.0.1:{silent_port}", "--timeout", "0.3"],
                     "timed out",
@@ -418,7 +507,7 @@ class TestClient:
                     [noisy, "--grpc", "--server", f"127.0.0.1:{silent_port}", "--timeout", "0.3"],
                     "DEADLINE_EXCEEDED",
                 ),
-                ([noisy, "--server", "nonsense"], "cannot be reached"),
+                ([noisy, "--server", "nonsense"], "--server must be like http://localhost:8501"),
                 ([tmp_path / "none.png", "--server", url], "No such file"),
             ):
                 out = tmp_path / "out.png"
@@ -426,6 +515,31 @@ class TestClient:
                 (line,) = capsys.readouterr().err.splitlines()
                 assert message in line
                 assert not out.exists()
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--timeout", "inf"], "--timeout must be from 0 to 86400"),
+            (["--timeout", "nan"], "--timeout must be from 0 to 86400"),
+            (["--timeout", "0"], "--timeout must be from 0 to 86400"),
+            (["--version", "0"], "--version must be from 1"),
+            (["--version", "9" * 20, "--grpc"], "--version must be from 1"),
+            (["--version", "1", "--label", "x"], "not allowed with"),
+            (["--out", "/"], "--out must name a file"),
+            (["--out", "."], "--out must name a file"),
+        ],
+    )
+    def test_its_flags_are_checked_first(self, words, message, noisy, tmp_path, capsys):
+        with pytest.raises(SystemExit) as stop:
+            client.main([str(noisy), "--out", str(tmp_path / "out.png"), *words])
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+    def test_an_output_that_cannot_be_written_takes_one_line(self, url, noisy, capsys):
+        for out in (noisy / "x.png", noisy.with_name("x" * 300)):
+            assert client.main([str(noisy), "--server", url, "--out", str(out)]) == 2
+            assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 class TestConfiguration:
@@ -455,9 +569,10 @@ class TestConfiguration:
 
     def test_compose_names_the_files_that_are_there(self):
         compose = self.read("compose.yaml")
-        for name in re.findall(r"\./([\w.]+):/config/\1:ro", compose):
+        named = re.findall(r"/config/([\w.]+)", compose + self.read("README.md"))
+        assert {"models.config", "batching.config", "monitoring.config"} <= set(named)
+        for name in named:
             assert (ROOT / "serving" / name).exists()
-        assert len(re.findall(r"\./[\w.]+:/config", compose)) == 3
         for port in ("8500", "8501"):
             assert f"127.0.0.1:{port}:{port}" in compose
 

@@ -28,7 +28,6 @@ const canvas = document.getElementById(arguments[0]);
 const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
 return [canvas.height, canvas.width, Array.from(data).filter((_, i) => i % 4 === 0)];
 """
-# Of the browser itself, asked by the page; nothing of ours.
 SIZES = {"phone": (390, 844), "desktop": (1200, 800)}
 
 

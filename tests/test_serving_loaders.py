@@ -5,6 +5,7 @@ There neither this package nor Keras nor TensorFlow Probability can be imported.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,9 @@ REPLAY = """
 found = check.differences(version_dir, run)
 assert not found, found
 requests = list(check.warmup_requests(version_dir))
+for name in {name for name, _ in requests}:
+    sizes = [len(next(iter(inputs.values()))) for other, inputs in requests if other == name]
+    assert sorted(sizes) == [1, 8, 32], (name, sizes)
 for signature, inputs in requests:
     rows = {len(v) for v in run(signature, inputs).values()}
     assert rows == {len(v) for v in inputs.values()}
@@ -186,15 +190,21 @@ class TestCheck:
         assert result.returncode == 0, result.stderr
         assert result.stdout == "7 signatures give the golden outputs; 21 warm-up requests run\n"
 
-    @pytest.mark.parametrize("damage", ["golden", "golden cut", "variables", "warmup"])
+    @pytest.mark.parametrize(
+        "damage", ["golden", "golden cut", "golden empty", "signature", "variables", "warmup"]
+    )
     def test_finds_damage(self, damage, exported, tmp_path):
         version = tmp_path / "1"
-        subprocess.run(["cp", "-r", str(exported), str(version)], check=True)
+        shutil.copytree(exported, version)
         if damage == "golden":
             with np.load(exported / "golden.npz") as content:
                 arrays = dict(content)
             arrays["encode/output/mean"][0, 0] += 0.01
             np.savez(version / "golden.npz", **arrays)
+        elif damage == "golden empty":
+            np.savez(version / "golden.npz")
+        elif damage == "signature":
+            (version / "signature.json").write_text("[]")
         elif damage == "golden cut":
             (version / "golden.npz").write_bytes((exported / "golden.npz").read_bytes()[:-300])
         elif damage == "variables":
@@ -208,6 +218,11 @@ class TestCheck:
         assert "Traceback" not in result.stderr
         if damage == "golden":
             assert "encode, mean: differs by up to 0.01" in result.stderr
+
+    def test_says_where_there_is_no_warmup(self, exported, tmp_path):
+        version = tmp_path / "1"
+        shutil.copytree(exported, version, ignore=shutil.ignore_patterns("assets.extra"))
+        assert "there are no warm-up requests" in self.command(version).stdout
 
     def test_what_is_no_version_is_refused_in_one_line(self, tmp_path):
         result = self.command(tmp_path)

@@ -38,7 +38,7 @@ def run(variant, workload, images, num_epochs):
     experiment.compile_model(model, config, workload.steps)
     clock = _Clock()
     history = model.fit(
-        datasets.training_batches(split, workload.batch_size, seed=0, binarize=True),
+        datasets.training_batches(split, workload.batch_size, seed=0),
         steps_per_epoch=workload.steps,
         epochs=num_epochs + 1,
         callbacks=[clock],
