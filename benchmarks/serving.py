@@ -2,12 +2,11 @@
 
     python benchmarks/serving.py
 
-The network is that of `train.py --dataset mnist`, the mlp 784-200-200-50. Throughput at batch 64 through
-TensorFlow's C API, the session that TensorFlow Serving uses, stands beside the same matrix products and
-nothing else in a TensorFlow function: they take turns in one process, called from one thread and from one for
-each core; the ratio is the median over the turns.
-Then 1,000 requests of one image over 8 threads go to `python -m dvae_tf.serve`. The result goes to
-benchmarks/serving.json.
+The network is that of `train.py --dataset mnist`, the mlp 784-200-200-50. Throughput at batch 64
+through TensorFlow's C API, the session that TensorFlow Serving uses, stands beside the same matrix
+products and nothing else in a TensorFlow function: they take turns in one process, called from one
+thread and from one for each core; the ratio is the median over the turns. Then 1,000 requests of
+one image over 8 threads go to `python -m dvae_tf.serve`. The result goes to benchmarks/serving.json.
 """
 
 import argparse

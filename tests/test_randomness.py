@@ -14,6 +14,38 @@ def test_same_numbers_with_and_without_xla(draw):
     np.testing.assert_allclose(compiled, eager, rtol=0, atol=3e-5)
 
 
+def test_bits_are_those_of_splitmix64():
+    """The published first outputs for the seed 1234567."""
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    seed = tf.constant([1234567, 0], tf.int32)
+    assert randomness._bits([5], seed).numpy().tolist() == published
+    compiled = tf.function(lambda s: randomness._bits([5], s), jit_compile=True)
+    assert compiled(seed).numpy().tolist() == published
+    uniform = randomness.uniform([5], seed).numpy()
+    np.testing.assert_array_equal(uniform, [(n >> 40) / 2**24 for n in published])
+
+
+@pytest.mark.parametrize("neighbours", ["seeds", "folded", "places"])
+def test_neighbours_are_independent(neighbours):
+    """Pairs of draws fill the unit square evenly: chi-squared over 32 x 32 cells."""
+    if neighbours == "seeds":
+        rows = [randomness.uniform([100], randomness.as_seed(n)).numpy() for n in range(1000)]
+    elif neighbours == "folded":
+        base = randomness.as_seed(0)
+        rows = [randomness.uniform([100], randomness.fold_in(base, n)).numpy() for n in range(1000)]
+    else:
+        rows = randomness.uniform([100_000], randomness.as_seed(1)).numpy()[:, None]
+    u = np.asarray(rows)
+    counts, _, _ = np.histogram2d(u[:-1].ravel(), u[1:].ravel(), 32, [[0, 1], [0, 1]])
+    assert scipy.stats.chisquare(counts.ravel()).pvalue > 1e-4
+
+
 @pytest.mark.parametrize(
     ("draw", "distribution"), [(randomness.uniform, "uniform"), (randomness.normal, "norm")]
 )
