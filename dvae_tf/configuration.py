@@ -1,6 +1,7 @@
 """What a training run is: a frozen, typed configuration, its defaults and its presets, as data."""
 
 import dataclasses
+import itertools
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -366,7 +367,7 @@ def _with_preset(arguments: list[str]) -> list[str]:
     words = [word.split("=", 1) for word in arguments]
     chosen = [
         word[1] if len(word) == 2 else following[0]
-        for word, following in zip(words, [*words[1:], [""]], strict=True)
+        for word, following in itertools.pairwise([*words, [""]])
         if word[0] == "--preset"
     ]
     given = {word[0].replace("_", "-") for word in words}

@@ -175,3 +175,14 @@ def test_dependencies_of_the_package_are_in_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = (ROOT / "requirements.txt").read_text().splitlines()
     assert set(project["dependencies"]) <= set(requirements)
+
+
+def test_no_flags_at_all_are_the_embedded_default():
+    assert configuration.parse([]) == configuration.Configuration()
+
+
+def test_a_preset_may_be_the_last_word_or_lack_its_value():
+    chosen = configuration.parse(["--preset", "mnist-vae"])
+    assert (chosen.dataset, chosen.noise) == ("mnist", "none")
+    with pytest.raises(configuration.ConfigurationError):
+        configuration.parse(["--preset"])
