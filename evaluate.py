@@ -13,19 +13,16 @@ from typing import Annotated, Any, NamedTuple
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import cyclopts
 import keras
 import numpy as np
 from cyclopts import Parameter
 
-from dvae_tf import DVAE, configuration, datasets, evaluation, experiment, figures, report
+from dvae_tf import DVAE, commands, configuration, datasets, evaluation, experiment, figures, report
 
-app = cyclopts.App(
-    name="evaluate.py",
-    help="Measure likelihood, denoising, features and robustness of trained runs, and write a "
+app = commands.app(
+    "evaluate.py",
+    "Measure likelihood, denoising, features and robustness of trained runs, and write a "
     "report into each run directory. Several runs are also compared side by side.",
-    help_format="plaintext",
-    version_flags=(),
 )
 
 
@@ -34,11 +31,7 @@ def _evaluate(
     *run_dirs: Annotated[str, Parameter(name="RUN_DIR", help="Directories train.py made.")],
     num_importance_samples: Annotated[
         int,
-        Parameter(
-            help="Samples for log p(x) of each image.",
-            converter=configuration.parse_int,
-            n_tokens=1,
-        ),
+        commands.whole_number("Samples for log p(x) of each image."),
     ] = 5000,
     noise_levels: Annotated[
         tuple[float, ...] | None,
@@ -50,19 +43,13 @@ def _evaluate(
     ] = None,
     limit: Annotated[
         int | None,
-        Parameter(help="The first N test images.", converter=configuration.parse_int, n_tokens=1),
+        commands.whole_number("The first N test images."),
     ] = None,
     num_annealed: Annotated[
         int,
-        Parameter(
-            help="Test images for annealed importance sampling; 0 for none.",
-            converter=configuration.parse_int,
-            n_tokens=1,
-        ),
+        commands.whole_number("Test images for annealed importance sampling; 0 for none."),
     ] = 20,
-    seed: Annotated[
-        int, Parameter(help="Of every draw.", converter=configuration.parse_int, n_tokens=1)
-    ] = 0,
+    seed: Annotated[int, commands.whole_number("Of every draw.")] = 0,
     data_dir: Annotated[
         str | None, Parameter(help="Directory of TensorFlow Datasets, if not the run's.")
     ] = None,
@@ -97,8 +84,7 @@ class _Run(NamedTuple):
 
 def _load(path: Path, data_dir: str | None) -> _Run:
     """Load everything that a run's evaluation needs, before anything is written."""
-    config = experiment.read_configuration(path)
-    content = json.loads((path / "config.json").read_text())
+    config, content = experiment.read_config(path)
     model = experiment.load_model(path)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
@@ -194,7 +180,7 @@ def _write_projector(directory: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    return configuration.run_app(app, arguments)
+    return commands.run(app, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import configuration, experiment, export
+from dvae_tf import commands, configuration, experiment, export
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,14 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         run = _prepare(config)
     except (ValueError, TypeError, OSError) as error:
-        return _fail(error)
+        return commands.fail("train.py", error)
     except KeyboardInterrupt:
         return 130
     try:
         outcome = experiment.train(run)
         export.export_run(run.run_dir, version=1)
     except (configuration.ConfigurationError, OSError) as error:
-        return _fail(error)
+        return commands.fail("train.py", error)
     except KeyboardInterrupt:
         print(f"\nstopped: continue with python train.py --resume {run.run_dir}", file=sys.stderr)
         return 130
@@ -66,12 +66,6 @@ def _prepare(config: configuration.Configuration) -> experiment.Run:
         flush=True,
     )
     return run
-
-
-def _fail(error: Exception) -> int:
-    """Print what a user can do about an error, in one line."""
-    print("train.py: error: " + " ".join(str(error).split()), file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from workloads import HIDDEN, LATENT_DIM
+
 ROOT = Path(__file__).resolve().parents[1]
-LATENT_DIM, HIDDEN, SIZE = 50, 200, 784
+SIZE = 784
 
 
 def matmuls():
@@ -36,8 +38,8 @@ def matmuls():
     def weights(*sizes):
         return [tf.Variable(0.05 * tf.random.normal([a, b])) for a, b in itertools.pairwise(sizes)]
 
-    encoder = weights(SIZE, HIDDEN, HIDDEN, 2 * LATENT_DIM)
-    decoder = weights(LATENT_DIM, HIDDEN, HIDDEN, SIZE)
+    encoder = weights(SIZE, *HIDDEN, 2 * LATENT_DIM)
+    decoder = weights(LATENT_DIM, *reversed(HIDDEN), SIZE)
 
     @tf.function
     def run(h):
@@ -150,9 +152,7 @@ def main() -> None:
 
     from dvae_tf import DVAE, corruptions, export, networks
 
-    encoder, decoder = networks.mlp(
-        (28, 28, 1), LATENT_DIM, hidden=(HIDDEN, HIDDEN), activation="swish"
-    )
+    encoder, decoder = networks.mlp((28, 28, 1), LATENT_DIM, hidden=HIDDEN, activation="swish")
     model = DVAE(encoder, decoder, corruption=corruptions.SaltPepper(0.1))
     with tempfile.TemporaryDirectory() as directory:
         version = export.export(model, Path(directory), version=1)

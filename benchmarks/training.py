@@ -16,7 +16,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,6 +27,7 @@ BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 sys.path[:0] = [str(BENCHMARKS), str(ROOT)]
 
+from likelihood import matmul_rate
 from workloads import HIDDEN, LATENT_DIM, WORKLOADS, Workload
 
 # name -> (module of contenders, variant)
@@ -62,17 +62,6 @@ def flop_per_step(workload: Workload) -> float | None:
     decoder = LATENT_DIM * b + b * a + a * 784
     m, k = workload.num_corruptions, workload.num_samples
     return 6.0 * workload.batch_size * m * (encoder + k * decoder)
-
-
-def matmul_rate() -> float:
-    """Return the FLOP/s of a large matrix product, the best of several."""
-    a = np.random.default_rng(0).random((2048, 2048), np.float32)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return 2 * 2048**3 / best
 
 
 def run_contender(name: str, workload_name: str, images: Path, epochs: int) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import cyclopts
 from cyclopts import Group, Parameter
 
+from dvae_tf import commands
+
 Noise = Literal[
     "none",
     "gaussian",
@@ -56,16 +58,8 @@ def _parse_level(type_: Any, tokens) -> float | tuple[float, float]:
     raise ValueError("it must be a number L, or a range LO:HI")
 
 
-def parse_int(type_: Any, tokens) -> int:
-    """Parse a whole number; the library's own conversion would round 1.5."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
-
-
 def _parse_ints(type_: Any, tokens) -> tuple[int, ...]:
-    return tuple(parse_int(int, [token]) for token in tokens)
+    return tuple(commands.parse_int(int, [token]) for token in tokens)
 
 
 def _field(group: Group, help: str, **kwargs) -> Parameter:
@@ -73,7 +67,7 @@ def _field(group: Group, help: str, **kwargs) -> Parameter:
 
 
 def _count(group: Group, help: str) -> Parameter:
-    return _field(group, help, converter=parse_int, n_tokens=1)
+    return commands.whole_number(help, group=group)
 
 
 @Parameter(name="*")
@@ -314,12 +308,10 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
     Raises:
         ConfigurationError: on anything a user can get wrong, with one line that says what.
     """
-    app = cyclopts.App(
-        name="train.py",
-        help="Train a denoising variational auto-encoder, and leave model, figures and history in "
+    app = commands.app(
+        "train.py",
+        "Train a denoising variational auto-encoder, and leave model, figures and history in "
         "a run directory.",
-        help_format="plaintext",
-        version_flags=(),
         default_parameter=Parameter(show_env_var=False),
     )
 
@@ -335,7 +327,7 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
             return None
         given = receive(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
-        raise ConfigurationError(_one_line(error)) from error
+        raise ConfigurationError(commands.one_line(error)) from error
     if given.resume is not None:
         own = Configuration(resume=given.resume, data_dir=given.data_dir)
         if given != own:
@@ -344,22 +336,6 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
                 "configuration. Received: other flags beside it. Drop them, or start a new run."
             )
     return given
-
-
-def run_app(app: cyclopts.App, arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status: its own, 2 after a user's error, 130 after Ctrl-C.
-
-    An error is printed in one line, after the command's name.
-    """
-    try:
-        words = sys.argv[1:] if arguments is None else arguments
-        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-        return command(*bound.args, **bound.kwargs) or 0
-    except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
-        print(f"{app.name[0]}: error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def _with_preset(arguments: list[str]) -> list[str]:
@@ -475,8 +451,3 @@ def _check_type(name: str, value, hint) -> None:
 
 def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _one_line(error: BaseException) -> str:
-    """Return the message of a parsing error in one line, without the terminal's markup."""
-    return " ".join(str(error).split())

@@ -49,6 +49,11 @@ def _check_level(level, meaning: str) -> Level:
     return low, high
 
 
+def highest(level) -> float:
+    """Return a level, or the higher end of a range of levels."""
+    return max(level) if isinstance(level, (tuple, list)) else level
+
+
 class Corruption:
     """Base of the corruption processes.
 
@@ -187,11 +192,12 @@ class Poisson(_Sigma):
         is_zero = level < 1e-3
         photon = tf.square(tf.where(is_zero, 1.0, level))
         # At a rate that is not finite the sampler's rejection loop would not end.
-        rate = tf.where(tf.math.is_finite(x), tf.maximum(x, 0.0), 0.0) / photon
+        is_finite = tf.math.is_finite(x)
+        rate = tf.where(is_finite, tf.maximum(x, 0.0), 0.0) / photon
         counts = tfp.distributions.Poisson(rate).sample(seed=seed)
         # At rate 0 the sampler's rejection loop may return anything: the count is 0.
         noisy = photon * tf.where(rate > 0.0, counts, 0.0)
-        return tf.where(is_zero | ~tf.math.is_finite(x), x, noisy)
+        return tf.where(is_zero | ~is_finite, x, noisy)
 
 
 @register

@@ -142,7 +142,7 @@ def training_batches(
     steps = steps_per_epoch(split, batch_size)
     size = min(batch_size, len(split.images))
     gather = _gather(split)
-    order_seed, _ = randomness.split(randomness.as_seed(seed))
+    (order_seed,) = randomness.split(randomness.as_seed(seed), 1)
 
     def batch(step):
         epoch, index = step // steps, tf.cast(step % steps, tf.int32)

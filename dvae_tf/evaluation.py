@@ -131,7 +131,7 @@ def _levels(config: Configuration, settings: Settings) -> tuple[float, ...]:
     if settings.noise_levels is not None:
         return tuple(sorted(set(settings.noise_levels)))
     level = config.noise_level
-    base = (max(level) if isinstance(level, tuple) else level) or 0.1
+    base = corruptions.highest(level) or 0.1
     return tuple(sorted({round(min(base * factor, 1.0), 6) for factor in (0, 0.5, 1, 2, 3, 5)}))
 
 

@@ -163,8 +163,7 @@ def train(run: Run, *, verbose: int = 1) -> Outcome:
             f"Try a smaller --learning-rate than {config.learning_rate:g}; what was logged is in "
             f"{run_dir}."
         )
-    best = keras.models.load_model(run_dir / "model.keras")
-    return write_figures(run_dir, best, dataset, history)
+    return write_figures(run_dir, load_model(run_dir), dataset, history)
 
 
 def _fit(run: Run, verbose: int) -> None:
@@ -194,7 +193,7 @@ def read_configuration(run_dir: Path) -> Configuration:
     Raises:
         ConfigurationError: if there is none, or it cannot be read.
     """
-    return _read_config(run_dir)[0]
+    return read_config(run_dir)[0]
 
 
 def describe_run(run_dir: Path) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def describe_run(run_dir: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: if the directory is not that of a run, or a file in it is damaged.
     """
-    _, content = _read_config(run_dir)
+    _, content = read_config(run_dir)
     metrics_path = run_dir / "evaluation" / "metrics.json"
     try:
         measured = json.loads(metrics_path.read_text()) if metrics_path.exists() else None
@@ -239,7 +238,12 @@ def load_model(run_dir: Path) -> DVAE:
         ) from error
 
 
-def _read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
+def read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
+    """Return the configuration of a run directory, and the whole content of its config.json.
+
+    Raises:
+        ConfigurationError: if there is none, or it cannot be read.
+    """
     path = run_dir / "config.json"
     try:
         content = json.loads(path.read_text())

@@ -27,14 +27,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import cyclopts
-import jinja2
 import numpy as np
 import tensorflow as tf
 from cyclopts import Parameter
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import configuration, corruptions, experiment, layers, purity, randomness
+from dvae_tf import (
+    commands,
+    configuration,
+    corruptions,
+    experiment,
+    layers,
+    purity,
+    randomness,
+    templating,
+)
 from dvae_tf.model import DVAE
 
 # Of signature.json; another number says that the file has another form.
@@ -116,24 +123,25 @@ def export_run(
     run = experiment.describe_run(run_dir)
     model = experiment.load_model(run_dir)
     directory = run_dir / "export"
-    version = _next_version(directory) if version is None else version
+    if version is None:
+        version = max(versions(directory), default=0) + 1
     return export(model, directory, version=version, run=run, report=report)
 
 
 def versions(directory: Path) -> list[int]:
-    """Return the versions that a server finds in a directory, in order."""
+    """Return the versions that a server finds in a directory, in order; none where it cannot look."""
+    try:
+        paths = list(directory.iterdir())
+    except OSError:
+        return []
     return sorted(
         int(path.name)
-        for path in directory.iterdir()
+        for path in paths
         if path.name.isascii()
         and path.name.isdigit()
         and path.name == str(int(path.name))
         and (path / "saved_model.pb").exists()
     )
-
-
-def _next_version(directory: Path) -> int:
-    return max(versions(directory), default=0) + 1 if directory.exists() else 1
 
 
 def _save(model: DVAE, path: Path) -> None:
@@ -241,13 +249,6 @@ def _describe_corruption(model: DVAE) -> dict[str, Any] | None:
 
 
 def _model_card(model: DVAE, run: Mapping[str, Any] | None) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dvae_tf"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     card = {
         "title": model.corruption.describe(),
         "image_shape": model.encoder.input_shape[1:],
@@ -272,7 +273,8 @@ def _model_card(model: DVAE, run: Mapping[str, Any] | None) -> str:
             "metrics": _checked_metrics(run),
             "versions": run["versions"],
         }
-    return environment.get_template("model_card.md").render(card)
+    template = templating.environment(autoescape=False).get_template("model_card.md")
+    return template.render(card) + "\n"
 
 
 def _checked_metrics(run: Mapping[str, Any]) -> list[str]:
@@ -307,12 +309,11 @@ def _metrics(run: Mapping[str, Any]) -> list[str]:
         f"log p(x) {value(likelihood, 'nats')}, {likelihood['num_samples']} importance samples"
     )
     noise, level = run["configuration"]["noise"], run["configuration"]["noise_level"]
-    level = max(level) if isinstance(level, list) else level
     lines += [
         f"PSNR at {row['noise']} {row['level']:g}, {method}: {value(row['psnr'], 'dB')}"
         for method, key in (("noisy input", "noisy"), ("denoised", "model_mean"))
         for row in measured["denoising"]
-        if (row["noise"], row["level"], row["method"]) == (noise, level, key)
+        if (row["noise"], row["level"], row["method"]) == (noise, corruptions.highest(level), key)
     ]
     return lines
 
@@ -473,11 +474,9 @@ def _zero_where_invalid(values, valid):
     return tf.compat.v1.where(valid, values, tf.zeros_like(values))
 
 
-app = cyclopts.App(
-    name="python -m dvae_tf.export",
-    help="Write another version of a trained run's SavedModel, into RUN_DIR/export.",
-    help_format="plaintext",
-    version_flags=(),
+app = commands.app(
+    "python -m dvae_tf.export",
+    "Write another version of a trained run's SavedModel, into RUN_DIR/export.",
 )
 
 
@@ -488,11 +487,7 @@ def _command(
     *,
     version: Annotated[
         int | None,
-        Parameter(
-            help="A positive integer. [default: the next one]",
-            converter=configuration.parse_int,
-            n_tokens=1,
-        ),
+        commands.whole_number("A positive integer. [default: the next one]"),
     ] = None,
 ) -> None:
     if version is not None and version < 1:
@@ -502,7 +497,7 @@ def _command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    return configuration.run_app(app, arguments)
+    return commands.run(app, arguments)
 
 
 if __name__ == "__main__":

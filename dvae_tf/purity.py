@@ -16,8 +16,6 @@ _HARMLESS = frozenset(
         "Assert",
         "Case",
         "If",
-        "Placeholder",
-        "PartitionedCall",
         "ReadVariableOp",
         "ResourceGather",
         "StatefulPartitionedCall",

@@ -8,7 +8,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from dvae_tf import figures
+from dvae_tf import figures, templating
 from dvae_tf.evaluation import Evaluation
 
 METHODS = {
@@ -146,13 +146,7 @@ def number(value: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dvae_tf"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templating.environment(autoescape=True)
     environment.filters["number"] = number
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment

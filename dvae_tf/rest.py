@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
-import jinja2
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -35,7 +34,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dvae_tf import corruptions, export
+from dvae_tf import corruptions, export, templating
 
 _log = logging.getLogger(__name__)
 
@@ -63,14 +62,23 @@ class Version(NamedTuple):
     """A version that is loaded."""
 
     number: int
-    signatures: Mapping[str, Any]  # name -> concrete function
+    model: Any  # the loaded SavedModel, whose variables live as long as it does
     corruption: Mapping[str, Any] | None  # {"name", "level"} that it was trained on
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """The concrete functions, by name."""
+        return self.model.signatures
+
+    @property
+    def image_spec(self) -> tf.TensorSpec:
+        """Of a batch of images."""
+        return self.signatures["denoise"].structured_input_signature[1]["image"]
 
     @property
     def image_shape(self) -> list[int]:
         """Height, width and channels."""
-        spec = self.signatures["denoise"].structured_input_signature[1]["image"]
-        return spec.shape.as_list()[1:]
+        return self.image_spec.shape.as_list()[1:]
 
 
 class ModelDirectory:
@@ -86,7 +94,7 @@ class ModelDirectory:
     def __init__(self, path: Path):
         self._path = path
         self._failed: dict[int, int] = {}  # version -> when its file was written
-        found = _versions(path)
+        found = export.versions(path)
         if not found:
             raise ValueError(
                 "EXPORT_DIR must hold a version, a directory named by a number. "
@@ -103,7 +111,7 @@ class ModelDirectory:
 
         One that cannot be loaded is passed over, and the one that is served stays.
         """
-        for number in reversed(_versions(self._path)):
+        for number in reversed(export.versions(self._path)):
             if number == self._newest.number:
                 return
             if self._failed.get(number) == self._written(number):
@@ -131,27 +139,12 @@ class ModelDirectory:
             corruption = json.loads((path / "signature.json").read_text())["corruption"]
             if corruption is not None:
                 corruptions.from_name(corruption["name"], corruption["level"])
-            return Version(number, _LoadedSignatures(loaded), corruption)
+            return Version(number, loaded, corruption)
         except Exception as error:  # TensorFlow raises many types on a damaged file
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
                 f"{path} must be a version that dvae_tf exported ({reason}). Export it again."
             ) from error
-
-
-class _LoadedSignatures(dict):
-    """The signatures of a loaded SavedModel, which live as long as its variables do."""
-
-    def __init__(self, loaded):
-        super().__init__(loaded.signatures)
-        self._loaded = loaded
-
-
-def _versions(path: Path) -> list[int]:
-    try:
-        return export.versions(path)
-    except OSError:
-        return []
 
 
 def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str, Any]:
@@ -179,9 +172,9 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
     by_row = "instances" in request
     values = _columns(request["instances"], specs) if by_row else _named(request["inputs"], specs)
     inputs = {key: _tensor(key, values[key], spec) for key, spec in specs.items()}
-    rows = max(tensor.shape[0] for tensor in inputs.values())
-    if rows > max_rows:
-        raise RequestError(413, f"a request must have at most {max_rows} rows: received {rows}")
+    count = max(tensor.shape[0] for tensor in inputs.values())
+    if count > max_rows:
+        raise RequestError(413, f"a request must have at most {max_rows} rows: received {count}")
     if "image_bytes" in inputs:
         _check_sizes(inputs["image_bytes"], version)
     try:
@@ -333,6 +326,7 @@ class Application:
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._poll_seconds = poll_seconds
+        self._template = templating.environment(autoescape=True).get_template("serve.html")
         # More threads would only wait for each other, the event loop's among them.
         self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 
@@ -437,9 +431,7 @@ class Application:
             raise RequestError(400, "the body must have the keys image, noise, level, seed")
         if not isinstance(given["seed"], int):
             raise RequestError(400, f"`seed` must be a whole number: {given['seed']!r}")
-        function = self._models.newest.signatures["denoise"]
-        spec = function.structured_input_signature[1]["image"]
-        image = _tensor("image", [given["image"]], spec)
+        image = _tensor("image", [given["image"]], self._models.newest.image_spec)
         if not np.isfinite(image).all():
             raise RequestError(400, "`image` must be finite")
         try:
@@ -452,19 +444,13 @@ class Application:
     async def _page(self, request: Request) -> HTMLResponse:
         version = self._models.newest
         trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
-        level = trained["level"]
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("dvae_tf"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        content = environment.get_template("serve.html").render(
+        content = self._template.render(
             name=self._name,
             version=version.number,
             image_shape=version.image_shape,
             noises=list(corruptions.CORRUPTIONS),
             noise=trained["name"],
-            level=max(level) if isinstance(level, list) else level,
+            level=corruptions.highest(trained["level"]),
         )
         return HTMLResponse(content)
 

@@ -10,17 +10,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import cyclopts
 from cyclopts import Parameter
 
-from dvae_tf import configuration
+from dvae_tf import commands
 
-app = cyclopts.App(
-    name="python -m dvae_tf.serve",
-    help="Serve the newest version of an exported model over TensorFlow Serving's REST interface, "
+app = commands.app(
+    "python -m dvae_tf.serve",
+    "Serve the newest version of an exported model over TensorFlow Serving's REST interface, "
     "with a page at / to try it. New versions are taken up as they appear.",
-    help_format="plaintext",
-    version_flags=(),
 )
 
 
@@ -36,20 +33,16 @@ def _command(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        Parameter(
-            help="Port to listen on; 0 takes a free one.",
-            converter=configuration.parse_int,
-            n_tokens=1,
-        ),
+        commands.whole_number("Port to listen on; 0 takes a free one."),
     ] = 8501,
     name: Annotated[str, Parameter(help="Of the model, in the paths.")] = "dvae",
     max_megabytes: Annotated[
         int,
-        Parameter(help="Largest body of a request.", converter=configuration.parse_int, n_tokens=1),
+        commands.whole_number("Largest body of a request."),
     ] = 16,
     max_rows: Annotated[
         int,
-        Parameter(help="Most rows of a request.", converter=configuration.parse_int, n_tokens=1),
+        commands.whole_number("Most rows of a request."),
     ] = 1024,
 ) -> None:
     try:
@@ -108,7 +101,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    return configuration.run_app(app, arguments)
+    return commands.run(app, arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import time
 
 import keras
+import workloads as w
 
 from dvae_tf import configuration, datasets, experiment
 
@@ -23,7 +24,7 @@ def run(variant, workload, images, num_epochs):
     config = configuration.resolve(
         configuration.Configuration(
             dataset="mnist",
-            noise_level=0.1,
+            noise_level=w.LEVEL,
             network=workload.network,
             objective=workload.objective,
             posterior=workload.posterior,

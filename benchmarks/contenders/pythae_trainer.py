@@ -9,6 +9,7 @@ import tempfile
 import time
 
 import torch
+import workloads as w
 from pythae.data.datasets import BaseDataset
 from pythae.models import VAE, VAEConfig
 from pythae.models.base.base_utils import ModelOutput
@@ -64,7 +65,7 @@ def run(variant, workload, images, num_epochs):
     pixels = torch.from_numpy(images[:count].reshape(-1, 1, 28, 28)).float() / 255
     x = (torch.rand_like(pixels) < pixels).float()
     model = VAE(
-        VAEConfig(input_dim=(1, 28, 28), latent_dim=50, reconstruction_loss="bce"),
+        VAEConfig(input_dim=(1, 28, 28), latent_dim=w.LATENT_DIM, reconstruction_loss="bce"),
         encoder=Encoder(encoder),
         decoder=Decoder(decoder),
     )
@@ -74,7 +75,7 @@ def run(variant, workload, images, num_epochs):
             output_dir=directory,
             num_epochs=num_epochs + 1,
             per_device_train_batch_size=workload.batch_size,
-            learning_rate=1e-3,
+            learning_rate=w.LEARNING_RATE,
             no_cuda=True,
         )
         trainer = BaseTrainer(
