@@ -11,6 +11,7 @@ The run fails if contenders differ in their number of parameters or, beyond nois
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -49,8 +50,9 @@ LABELS = {
     "pythae": "pythae's trainer",
     "tf_keras_tfp": "tf_keras, tfp.layers",
 }
-# Losses are means over the last epoch; initial weights and noise differ between contenders.
-LOSS_TOLERANCE = 0.03
+# Initial weights and noise differ between contenders and repeats: losses, means over the last epoch,
+# agree if they do within so many standard errors of that, or to a hundredth.
+LOSS_ERRORS, LOSS_TOLERANCE = 4, 0.01
 
 
 def flop_per_step(workload: Workload) -> float | None:
@@ -64,14 +66,21 @@ def flop_per_step(workload: Workload) -> float | None:
     return 6.0 * workload.batch_size * m * (encoder + k * decoder)
 
 
-def run_contender(name: str, workload_name: str, images: Path, epochs: int) -> None:
+def run_contender(name: str, workload_name: str, images: Path, epochs: int, seed: int) -> None:
     """Run one contender in this process, and print what it measured."""
     import importlib
 
     module, variant = CONTENDERS[name]
     contender = importlib.import_module(f"contenders.{module}")
-    result = contender.run(variant, WORKLOADS[workload_name], np.load(images), epochs)
+    result = contender.run(variant, WORKLOADS[workload_name], np.load(images), epochs, seed)
     print("RESULT " + json.dumps(result), flush=True)
+
+
+def standard_error(values: list[float]) -> float:
+    """Return the standard error of a mean; infinite for one value, which says nothing of it."""
+    if len(values) < 2:
+        return math.inf
+    return statistics.stdev(values) / math.sqrt(len(values))
 
 
 def summarize(name: str, results: list[dict], ceiling: float) -> dict:
@@ -102,7 +111,8 @@ def summarize(name: str, results: list[dict], ceiling: float) -> dict:
             if flop is None
             else round(flop / (1e-3 * milliseconds) / ceiling, 3),
             "parameters": mine[0]["parameters"],
-            "loss": round(statistics.median(r["loss"] for r in mine), 2),
+            "loss": round(statistics.fmean(r["loss"] for r in mine), 2),
+            "loss_standard_error": round(standard_error([r["loss"] for r in mine]), 3),
         }
     return summary
 
@@ -118,8 +128,9 @@ def check_same_work(summary: dict) -> list[str]:
                 problems.append(f"{name}: {contender} has {theirs['parameters']} parameters")
             # pythae has no noise to remove, so that its loss is another one.
             if contender != "pythae":
-                difference = abs(theirs["loss"] / ours["loss"] - 1)
-                if not difference < LOSS_TOLERANCE:
+                error = math.hypot(ours["loss_standard_error"], theirs["loss_standard_error"])
+                limit = max(LOSS_ERRORS * error, LOSS_TOLERANCE * ours["loss"])
+                if not abs(theirs["loss"] - ours["loss"]) <= limit:
                     problems.append(f"{name}: {contender} has a loss of {theirs['loss']}")
     return problems
 
@@ -195,10 +206,11 @@ def main() -> int:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--draft", action="store_true", help="print, and write no files")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         name, workload, path = options.run
-        run_contender(name, workload, Path(path), options.epochs)
+        run_contender(name, workload, Path(path), options.epochs, options.seed)
         return 0
 
     from dvae_tf import datasets
@@ -208,7 +220,7 @@ def main() -> int:
     results: dict[str, list[dict]] = {name: [] for name in options.workloads}
     ceilings = []
     try:
-        for _ in range(options.repeats):
+        for repeat in range(options.repeats):
             for name in options.workloads:
                 for contender in WORKLOADS[name].contenders:
                     if contender not in options.contenders:
@@ -220,7 +232,7 @@ def main() -> int:
                         python = options.pythae_python
                     ceilings.append(matmul_rate())
                     words = [python, __file__, "--run", contender, name, str(path)]
-                    words += ["--epochs", str(options.epochs)]
+                    words += ["--epochs", str(options.epochs), "--seed", str(repeat)]
                     done = subprocess.run(words, capture_output=True, text=True)
                     if done.returncode:
                         print(done.stderr[-2000:], file=sys.stderr)

@@ -4,6 +4,7 @@ log_likelihood is log p(x), in nats, larger is better; nll is its negative. With
 likelihood, bits per dimension are nll / (log(2) * number of values in an image).
 """
 
+import concurrent.futures
 import itertools
 import math
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dvae_tf import bounds, corruptions, layers, randomness
 # Rows that a decoder sees at once: large enough for its matrix products, small enough for memory.
 _ROWS = 5000
 _IMAGES = 100
+_BLOCKS_AT_ONCE = 3
 
 # Inverse temperatures between which annealing is linear.
 _STRETCHES = (0.0, 0.003, 0.03, 0.2, 1.0)
@@ -141,16 +143,20 @@ def importance_sampling(
             total, squares = add_chunk(x, noisy, tf.constant(index), seed, total, squares)
         return total, squares
 
-    totals, squares = [], []
-    for start in range(0, count, block):
+    def estimate_block(start):
         x = images[start : start + block]
         padding = [(0, block - len(x)), (0, 0), (0, 0), (0, 0)]
         block_seed = randomness.fold_in(randomness.as_seed(seed), start // block)
-        total, square = estimate(tf.constant(np.pad(x, padding)), block_seed)
-        totals.append(total.numpy()[: len(x)])
-        squares.append(square.numpy()[: len(x)])
-        if progress is not None:
-            progress(start + len(x), count)
+        return [t.numpy()[: len(x)] for t in estimate(tf.constant(np.pad(x, padding)), block_seed)]
+
+    # Several blocks at a time: while one waits for its last thread, another one works.
+    totals, squares = [], []
+    with concurrent.futures.ThreadPoolExecutor(_BLOCKS_AT_ONCE) as pool:
+        for total, square in pool.map(estimate_block, range(0, count, block)):
+            totals.append(total)
+            squares.append(square)
+            if progress is not None:
+                progress(min(len(totals) * block, count), count)
     log_total = np.concatenate(totals).astype(np.float64)
     log_square = np.concatenate(squares).astype(np.float64)
     error = np.full(count, math.nan)

@@ -232,6 +232,31 @@ def test_bernoulli_gradient_everywhere():
         np.testing.assert_allclose(tape.gradient(log_prob, logits), expected, atol=1e-6)
 
 
+def test_bernoulli_gradient_of_several_events_for_one_image(rng):
+    logits = tf.constant(rng.normal(size=(3, 4)), tf.float32)
+    events = tf.constant(rng.integers(0, 2, (5, 1, 4)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([logits, events])
+        log_prob = layers.IndependentBernoulli(4)(logits).log_prob(events)
+    by_logits, by_events = tape.gradient(log_prob, [logits, events])
+    expected = (events.numpy() - scipy.special.expit(logits.numpy())).sum(0)
+    np.testing.assert_allclose(by_logits, expected, atol=1e-5)
+    np.testing.assert_allclose(by_events[:, 0], np.tile(logits.numpy().sum(0), (5, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 37, 48, 784])
+def test_bernoulli_density_for_any_number_of_pixels(size, rng):
+    """The logarithms are taken of products, whose length depends on the size."""
+    logits = (8 * rng.normal(size=(20, size))).astype(np.float32)
+    logits[0], logits[1] = 90.0, -90.0
+    event = (rng.random((20, size)) < 0.5).astype(np.float32)
+    log_prob = layers.IndependentBernoulli(size)(logits).log_prob(event)
+    pixels = event * logits - np.logaddexp(0, logits.astype(float))
+    # Each pixel is exact to a rounding of 1, each sum to a few of itself.
+    atol = 1.2e-7 * size + 4e-7 * np.abs(pixels).sum(-1)
+    assert np.all(np.abs(log_prob - pixels.sum(-1)) < atol)
+
+
 def test_scales_never_fall_below_the_floor():
     for layer, n in ((layers.IndependentNormal(1), 2), (layers.MultivariateNormalTriL(1), 2)):
         parameters = np.full((1, n), -200.0, np.float32)

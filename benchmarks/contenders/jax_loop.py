@@ -59,9 +59,9 @@ def loss_of(parameters, key, pixels, workload):
     return -jnp.mean(logsumexp(log_w, axis=(0, 1)) - jnp.log(m * k))
 
 
-def run(variant, workload, images, num_epochs):
+def run(variant, workload, images, num_epochs, seed):
     data = jnp.asarray(images.reshape(len(images), -1))
-    keys = random.split(random.key(0), 3)
+    keys = random.split(random.key(seed), 3)
     parameters = (
         dense(keys[0], [784, *w.HIDDEN, 2 * w.LATENT_DIM]),
         dense(keys[1], [w.LATENT_DIM, *reversed(w.HIDDEN), 784]),

@@ -20,7 +20,7 @@ class _Clock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def run(variant, workload, images, num_epochs):
+def run(variant, workload, images, num_epochs, seed):
     config = configuration.resolve(
         configuration.Configuration(
             dataset="mnist",
@@ -32,6 +32,7 @@ def run(variant, workload, images, num_epochs):
             num_samples=workload.num_samples,
             batch_size=workload.batch_size,
             schedule="constant",
+            seed=seed,
         )
     )
     split = datasets.Split(images)
@@ -39,7 +40,7 @@ def run(variant, workload, images, num_epochs):
     experiment.compile_model(model, config, workload.steps)
     clock = _Clock()
     history = model.fit(
-        datasets.training_batches(split, workload.batch_size, seed=0),
+        datasets.training_batches(split, workload.batch_size, seed=seed),
         steps_per_epoch=workload.steps,
         epochs=num_epochs + 1,
         callbacks=[clock],

@@ -55,9 +55,9 @@ class Clock(TrainingCallback):
         self.losses.append(logs["train_epoch_loss"])
 
 
-def run(variant, workload, images, num_epochs):
+def run(variant, workload, images, num_epochs, seed):
     logging.disable(logging.CRITICAL)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     encoder, decoder = networks(workload.network)
     for parameter in [*encoder.parameters(), *decoder.parameters()]:
         nn.init.xavier_uniform_(parameter) if parameter.ndim > 1 else nn.init.zeros_(parameter)

@@ -50,8 +50,8 @@ def networks(kind):
     return encoder, decoder
 
 
-def run(variant, workload, images, num_epochs):
-    torch.manual_seed(0)
+def run(variant, workload, images, num_epochs, seed):
+    torch.manual_seed(seed)
     torch.set_num_threads(os.cpu_count() or 1)
     data = torch.from_numpy(images.reshape(len(images), -1))
     encoder, decoder = networks(workload.network)

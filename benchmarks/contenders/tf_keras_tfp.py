@@ -10,7 +10,8 @@ import workloads as w
 tfd, tfpl = tfp.distributions, tfp.layers
 
 
-def run(variant, workload, images, num_epochs):
+def run(variant, workload, images, num_epochs, seed):
+    tf_keras.utils.set_random_seed(seed)
     prior = tfd.Independent(tfd.Normal(tf.zeros(w.LATENT_DIM), 1.0), 1)
     dense = tf_keras.layers.Dense
     encoder = tf_keras.Sequential(
