@@ -1,0 +1,195 @@
+"""How cost grows: time with batch, L, M, K, image and data set size; memory with epochs and samples.
+
+    python benchmarks/growth.py
+
+Every size is trained on random binary images, and timed after the epoch that compiles. Memory is that
+of a new process for each measurement. The result goes to benchmarks/growth.json.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
+sys.path.insert(0, str(ROOT))
+
+from dvae_tf import configuration, datasets, experiment, likelihood, networks
+
+# What varies; the rest is the mlp 784-200-200-50 at batch 100, or conv where the image's size varies.
+SWEEPS: dict[str, tuple[int, ...]] = {
+    "batch_size": (25, 100, 400, 1600),
+    "latent_dim": (2, 10, 50, 250, 1000),
+    "num_corruptions": (1, 3, 10, 30),
+    "num_samples": (1, 5, 25, 100),
+    "image_side": (14, 28, 56, 112),
+    "num_images": (2_000, 10_000, 50_000, 200_000),
+}
+EPOCHS = 200
+SAMPLES = (500, 5_000, 50_000)
+TRAINING_ROWS = ((5, 5_000), (10, 5_000), (20, 5_000))  # batch size, K
+
+
+class Clock(keras.callbacks.Callback):
+    """Notes the duration of every epoch, and the resident memory after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds: list[float] = []
+        self.mib: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+        self.mib.append(resident_mib())
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def random_images(count: int, side: int) -> np.ndarray:
+    """Return random binary images."""
+    bits = np.random.default_rng(0).integers(0, 256, (count, -(-side * side // 8)), np.uint8)
+    pixels = np.unpackbits(bits, axis=1)[:, : side * side] * np.uint8(255)
+    return pixels.reshape(count, side, side, 1)
+
+
+def fit(num_images: int, num_epochs: int, *, side: int = 28, **fields) -> Clock:
+    """Train the configuration that `fields` make; the first epoch compiles."""
+    config = configuration.resolve(configuration.Configuration(dataset="mnist", **fields))
+    split = datasets.Split(random_images(num_images, side))
+    steps = datasets.steps_per_epoch(split, config.batch_size)
+    model = experiment.build_model(config, split.images.shape[1:])
+    experiment.compile_model(model, config, steps)
+    clock = Clock()
+    model.fit(
+        datasets.training_batches(split, config.batch_size, seed=0),
+        steps_per_epoch=steps,
+        epochs=num_epochs,
+        callbacks=[clock],
+        shuffle=False,
+        verbose=0,
+    )
+    return clock
+
+
+def time_of(name: str, value: int) -> float:
+    """Return milliseconds a step; of an epoch where the number of images varies."""
+    # As many steps as take about equally long, in whole calls of TensorFlow.
+    steps = max(256 * SWEEPS[name][0] // value, 8)
+    batch_size = value if name == "batch_size" else 100
+    fields: dict = {"batch_size": batch_size}
+    if name == "image_side":
+        fields |= {"side": value, "network": "conv"}
+    elif name == "num_samples":
+        fields |= {"num_samples": value, "objective": "iwae"}
+    elif name == "num_corruptions":
+        fields |= {"num_corruptions": value, "posterior": "mixture"}
+    elif name == "latent_dim":
+        fields |= {"latent_dim": value}
+    if name == "num_images":
+        return 1e3 * statistics.median(fit(value, 4, **fields).seconds[1:])
+    return 1e3 * statistics.median(fit(steps * batch_size, 4, **fields).seconds[1:]) / steps
+
+
+def memory_over_epochs() -> dict:
+    """Return the resident memory after each epoch, and its slope over the last three quarters."""
+    mib = fit(2000, EPOCHS).mib
+    kept = np.array(mib[EPOCHS // 4 :]) * 1024
+    epochs = np.arange(len(kept)) - (len(kept) - 1) / 2
+    slope = float(epochs @ kept / (epochs @ epochs))
+    rest = kept - kept.mean() - slope * epochs
+    error = math.sqrt(float(rest @ rest) / (len(kept) - 2) / float(epochs @ epochs))
+    return {
+        "mib": [round(value, 1) for value in mib],
+        "kib_per_epoch": round(slope, 2),
+        "standard_error": round(error, 2),
+    }
+
+
+def peak_mib() -> float:
+    """Return the largest resident memory of this process so far."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def memory_of_likelihood(num_samples: int) -> float:
+    """Return the MiB that log p(x) of 300 images adds at its peak."""
+    encoder, decoder = networks.mlp((28, 28, 1), 50)
+    images = random_images(300, 28).astype(np.float32) / 255
+    likelihood.importance_sampling(encoder, decoder, images[:1], num_samples=1)
+    before = resident_mib()
+    likelihood.importance_sampling(encoder, decoder, images, num_samples=num_samples)
+    return round(peak_mib() - before)
+
+
+def memory_of_training(batch_size: int, num_samples: int) -> float:
+    """Return the MiB that three steps of iwae with K samples add at their peak."""
+    before = resident_mib()
+    fit(batch_size * 3, 1, batch_size=batch_size, num_samples=num_samples, objective="iwae")
+    return round(peak_mib() - before)
+
+
+MEASUREMENTS = {
+    "time_of": time_of,
+    "memory_over_epochs": memory_over_epochs,
+    "memory_of_likelihood": memory_of_likelihood,
+    "memory_of_training": memory_of_training,
+}
+
+
+def in_new_process(name: str, *arguments):
+    """Return what a measurement returns in a process of its own."""
+    words = [sys.executable, __file__, "--measure", name, *map(str, arguments)]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    shown = {**result, "mib": "..."} if isinstance(result, dict) else result
+    print(name, *arguments, shown, flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name, *words = options.measure
+        values = [int(word) if word.isdigit() else word for word in words]
+        print(json.dumps(MEASUREMENTS[name](*values)))
+        return
+    content = {
+        "cores": os.cpu_count(),
+        "milliseconds": {
+            name: {value: round(in_new_process("time_of", name, value), 3) for value in values}
+            for name, values in SWEEPS.items()
+        },
+        "memory_over_epochs": in_new_process("memory_over_epochs"),
+        "likelihood_mib_by_samples": {
+            count: in_new_process("memory_of_likelihood", count) for count in SAMPLES
+        },
+        "training_mib": [
+            {"batch_size": b, "num_samples": k, "mib": in_new_process("memory_of_training", b, k)}
+            for b, k in TRAINING_ROWS
+        ],
+    }
+    (BENCHMARKS / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
