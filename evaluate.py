@@ -1,12 +1,9 @@
 """Evaluate trained runs: `python evaluate.py RUN_DIR [RUN_DIR ...]`."""
 
-import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,7 +14,17 @@ import keras
 import numpy as np
 from cyclopts import Parameter
 
-from dvae_tf import DVAE, commands, configuration, datasets, evaluation, experiment, figures, report
+from dvae_tf import (
+    DVAE,
+    commands,
+    configuration,
+    datasets,
+    evaluation,
+    experiment,
+    figures,
+    files,
+    report,
+)
 
 app = commands.app(
     "evaluate.py",
@@ -129,7 +136,7 @@ def _evaluate_one(run: _Run, settings: evaluation.Settings) -> dict[str, Any]:
         configuration.to_dict(run.config) | settings_used,
         run.versions,
     )
-    with _replaced(run.path / "evaluation") as directory:
+    with files.replacing(run.path / "evaluation") as directory:
         (directory / "metrics.json").write_text(json.dumps(result.metrics, indent=1) + "\n")
         (directory / "report.html").write_text(html)
         for name, content in images.items():
@@ -143,28 +150,12 @@ def _compare(path: Path, measured: dict[str, Any]) -> Path:
     """Write the side-by-side of all runs into the first one's evaluation."""
     drawn = report.comparison_figures(measured)
     images = {name: figures.to_png(figure) for name, figure in drawn.items()}
-    with _replaced(path / "evaluation" / "comparison") as directory:
+    with files.replacing(path / "evaluation" / "comparison") as directory:
         (directory / "comparison.html").write_text(report.render_comparison(measured, images))
         (directory / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n")
         for name, content in images.items():
             (directory / f"{name}.png").write_bytes(content)
     return path / "evaluation" / "comparison" / "comparison.html"
-
-
-@contextlib.contextmanager
-def _replaced(directory: Path) -> Iterator[Path]:
-    """Yield an empty directory that takes the place of `directory` when the block succeeds."""
-    new = directory.with_name(f".{directory.name}-new-{os.getpid()}")
-    old = directory.with_name(f".{directory.name}-old-{os.getpid()}")
-    new.mkdir()
-    try:
-        yield new
-        if directory.exists():
-            directory.rename(old)
-        new.rename(directory)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_projector(directory: Path, arrays: dict[str, np.ndarray]) -> None:

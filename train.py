@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     try:
         outcome = experiment.train(run)
-        export.export_run(run.run_dir, version=1)
+        if outcome is None:  # a worker whose chief writes everything
+            return 0
+        if not (run.run_dir / "export" / "1").exists():
+            export.export_run(run.run_dir, version=1)
+        experiment.finish(run.run_dir)
     except (configuration.ConfigurationError, OSError) as error:
         return commands.fail("train.py", error)
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@
 
 Every contender trains the same network on the same images with the same noise, bound, optimiser
 and precision (see `workloads`), in a process of its own; they take turns, several times. Medians,
-ratios and ranges go to benchmarks/training.json, and as a table and a bar chart to docs/speed.md.
+ratios and ranges go to benchmarks/training.json; `report.py` draws them.
 The run fails if contenders differ in their number of parameters or, beyond noise, in their loss.
 """
 
@@ -40,15 +40,6 @@ CONTENDERS = {
     "pytorch_eager": ("pytorch", "eager"),
     "pythae": ("pythae_trainer", ""),
     "tf_keras_tfp": ("tf_keras_tfp", ""),
-}
-LABELS = {
-    "dvae_tf": "dvae_tf, model.fit",
-    "jax_scan": "JAX, scan",
-    "jax_step": "JAX, a jitted step",
-    "pytorch_compiled": "torch.compile",
-    "pytorch_eager": "PyTorch, eager",
-    "pythae": "pythae's trainer",
-    "tf_keras_tfp": "tf_keras, tfp.layers",
 }
 # Initial weights and noise differ between contenders and repeats: losses, means over the last epoch,
 # agree if they do within so many standard errors of that, or to a hundredth.
@@ -135,66 +126,6 @@ def check_same_work(summary: dict) -> list[str]:
     return problems
 
 
-def write_report(content: dict, directory: Path) -> None:
-    """Write the table and the bar chart."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    lines = [
-        "# Speed of training",
-        "",
-        f"`python benchmarks/training.py`, on {content['cores']} cores without an accelerator: "
-        f"medians of {content['repeats']} runs that took turns. Ratio: images per second of "
-        "`model.fit` over those of the contender, and its range over the runs. Ceiling: the "
-        "operations of the matrix products over those of a large one in the same time "
-        f"({content['matmul_gflops']} GFLOP/s). The network is the mlp 784-200-200-50 unless the",
-        "workload says conv; salt-and-pepper noise of 10 %, dynamic binarisation, Adam, float32.",
-        "",
-        "![Milliseconds for each step of training](images/speed.png)",
-        "",
-        "| workload | contender | ms a step | ratio | range | aim | of the ceiling |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, workload in content["workloads"].items():
-        for contender, row in workload["contenders"].items():
-            fraction, aim = row["fraction_of_matmul_ceiling"], row["required"]
-            low, high = row["ratio_range"]
-            lines.append(
-                f"| {name} | {LABELS[contender]} | {row['ms_per_step']:.2f} | {row['ratio']:.2f} | "
-                f"{low:.2f} to {high:.2f} | {'' if aim is None else aim} | "
-                f"{'' if fraction is None else f'{100 * fraction:.0f} %'} |"
-            )
-    lines += [
-        "",
-        "pythae has neither noise nor dynamic binarisation, and does less than the others. "
-        "[NOTES.md](../benchmarks/NOTES.md) says where the time goes and what was tried.",
-        "",
-    ]
-    (directory / "speed.md").write_text("\n".join(lines))
-
-    names = list(content["workloads"])
-    counts = [len(content["workloads"][name]["contenders"]) for name in names]
-    figure, axes = plt.subplots(
-        len(names), 1, figsize=(8, 0.42 * sum(counts) + 0.7 * len(names)),
-        gridspec_kw={"height_ratios": counts}, layout="constrained",
-    )  # fmt: skip
-    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
-        rows = content["workloads"][name]["contenders"]
-        labels = [LABELS[contender] for contender in rows]
-        times = [row["ms_per_step"] for row in rows.values()]
-        colours = ["tab:blue" if contender == "dvae_tf" else "0.7" for contender in rows]
-        bars = axis.barh(labels, times, color=colours)
-        axis.bar_label(bars, [f"{value:.2f}" for value in times], padding=3, fontsize=9)
-        axis.set_title(name, loc="left", fontsize=10)
-        axis.margins(x=0.12)
-        axis.invert_yaxis()
-        axis.spines[["top", "right"]].set_visible(False)
-    np.atleast_1d(axes)[-1].set_xlabel("ms for each step of training (less is better)")
-    figure.savefig(directory / "images" / "speed.png", dpi=120)
-
-
 def main() -> int:
     """Run the benchmark; return 1 if contenders did different work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -257,7 +188,6 @@ def main() -> int:
     print("\n".join(problems), file=sys.stderr)
     if not options.draft:
         (BENCHMARKS / "training.json").write_text(json.dumps(content, indent=2) + "\n")
-        write_report(content, ROOT / "docs")
     return 1 if problems else 0
 
 

@@ -1,12 +1,15 @@
 """Keras callbacks of this project; every stock callback works beside them."""
 
+import math
+import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import figures
+from dvae_tf import checkpoints, figures, files
 
 
 class KLWarmUp(keras.callbacks.Callback):
@@ -65,18 +68,168 @@ class ImageGrid(keras.callbacks.Callback):
         if (epoch + 1) % self.every:
             return
         denoised = self.model(self.noisy).numpy()
-        figure = figures.denoising_grid(self.clean, self.noisy, denoised)
-        png = figures.to_png(figure)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / f"denoising-{epoch + 1:04d}.png").write_bytes(png)
+            figure = figures.denoising_grid(self.clean, self.noisy, denoised)
+            path = self.directory / f"denoising-{epoch + 1:04d}.png"
+            path.write_bytes(figures.to_png(figure))
         if self.log_dir is not None:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(self.log_dir)
+            # Bare images, a row of each kind: a figure would take longer than a short epoch.
+            rows = [np.concatenate(images, axis=1) for images in (self.clean, self.noisy, denoised)]
+            grid = np.clip(np.concatenate(rows), 0, 1)[np.newaxis]
             with self._writer.as_default():
-                tf.summary.image("denoising", tf.io.decode_png(png)[tf.newaxis], step=epoch + 1)
+                tf.summary.image("clean, corrupted, denoised", grid, step=epoch + 1)
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+class FiniteGuard(keras.callbacks.Callback):
+    """Ends training at the end of the call of TensorFlow in which the loss is not finite.
+
+    Attributes:
+        epoch: that it ended in, counted from 0; None as long as all is finite.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.epoch: int | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._current = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(sum(logs.values()))
+
+    def _check(self, value) -> None:
+        if self.epoch is None and not np.isfinite(value):
+            self.epoch = self._current
+            self.model.stop_training = True
+
+
+class Checkpointing(keras.callbacks.Callback):
+    """Keeps a run such that it goes on after any stop as if there had been none.
+
+    It writes checkpoints (see `checkpoints`) at ends of epochs and of calls of several steps, holds
+    the best weights by validation bound, and writes them as `model.keras`. Weights that are not finite
+    are never written.
+
+    Args:
+        run_dir: `checkpoints/` and `model.keras` are written into it, `history.csv` is kept with them.
+        seconds: least time between two checkpoints; 0 writes all.
+        resumed: the checkpoint that the model was restored to, None for a new run.
+
+    Raises:
+        OSError: if something cannot be written; the checkpoints before stay whole.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        seconds: float = 30.0,
+        resumed: checkpoints.Checkpoint | None = None,
+    ):
+        super().__init__()
+        self.run_dir, self.seconds = run_dir, seconds
+        self._saved_at = time.monotonic()
+        self._steps_per_epoch = 0
+        self._best: dict[str, np.ndarray] = {}
+        self._best_bound = -math.inf
+        self._is_best_written = True
+        self._is_new = resumed is None
+        # Of the epoch in hand: the running means, and the steps that lie behind the checkpoint.
+        self._means: list[list[float]] = []
+        self._offset = 0
+        if resumed is not None:
+            self._best = split_arrays(resumed)[1]
+            self._best_bound = resumed.state["best_bound"] if self._best else -math.inf
+            self._is_best_written = not self._best or (run_dir / "model.keras").exists()
+            self._offset = resumed.state["step_in_epoch"]
+            self._means = resumed.state["means"]
+
+    def on_train_begin(self, logs=None):
+        if self._is_new:
+            self._epoch = 0
+            self._save(0, 0)
+            self._is_new = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._steps_per_epoch = self._offset + self.params["steps"]
+        # Keras has just set them to zero.
+        for variable, value in zip(self.model.metrics_variables, self._means, strict=False):
+            variable.assign(value)
+        self._means = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self._offset + batch + 1
+        # Of several replicas each has means of its own: their runs go on from ends of epochs.
+        is_alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if is_alone and done < self._steps_per_epoch and self._is_due():
+            self._save(self._epoch, done)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._offset = 0
+        if logs["val_bound"] > self._best_bound:
+            self._best_bound = float(logs["val_bound"])
+            self._best = checkpoints.capture(self.model)
+            self._is_best_written = False
+        if self._is_due():
+            self._save(epoch + 1, 0)
+
+    def on_train_end(self, logs=None):
+        self._save(self._epoch + 1, 0)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.seconds
+
+    def _save(self, epoch: int, step_in_epoch: int) -> None:
+        arrays = checkpoints.capture(self.model)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            return
+        self._saved_at = time.monotonic()
+        history = self.run_dir / "history.csv"
+        state = {
+            "epoch": epoch,
+            "step_in_epoch": step_in_epoch,
+            "means": [v.numpy().tolist() for v in self.model.metrics_variables]
+            if step_in_epoch
+            else [],
+            "best_bound": self._best_bound if self._best else None,
+            "history": history.read_bytes().decode() if history.exists() else "",
+        }
+        both = {f"current-{name}": array for name, array in arrays.items()}
+        both |= {f"best-{name}": array for name, array in self._best.items()}
+        step = epoch * self._steps_per_epoch + step_in_epoch
+        # The model first: a checkpoint that says that training has ended must not be ahead of it.
+        if not self._is_best_written:
+            self._write_best(arrays)
+        checkpoints.save(self.run_dir / "checkpoints", checkpoints.Checkpoint(step, both, state))
+
+    def _write_best(self, current: dict[str, np.ndarray]) -> None:
+        checkpoints.restore(self.model, self._best)
+        try:
+            with files.appearing(self.run_dir / "model.keras") as path:
+                self.model.save(path)
+        finally:
+            checkpoints.restore(self.model, current)
+        self._is_best_written = True
+
+
+def split_arrays(
+    checkpoint: checkpoints.Checkpoint,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the arrays of `Checkpointing`: the current ones, and those of the best epoch."""
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, array in checkpoint.arrays.items():
+        kind, number = name.split("-")
+        parts[kind == "best"][number] = array
+    return parts

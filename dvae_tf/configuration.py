@@ -30,6 +30,7 @@ Binarize = Literal["dynamic", "static", "threshold", "none"]
 SplitKind = Literal["contiguous", "random"]
 Schedule = Literal["constant", "cosine"]
 ValidationInput = Literal["corrupted", "clean"]
+Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 Preset = Literal["mnist-im2017", "frey-im2017", "mnist-vae", "mnist-diwae"]
 
 _DATA = Group("Data", sort_key=1)
@@ -163,6 +164,17 @@ class Configuration:
         ValidationInput, _field(_TRAINING, "Whether validation corrupts its input.")
     ] = "corrupted"
     seed: Annotated[int, _count(_TRAINING, "The same seed gives the same run.")] = 0
+    strategy: Annotated[
+        Strategy,
+        _field(
+            _RUN,
+            "What trains together: one device, all of this machine (mirrored), or the processes of "
+            "TF_CONFIG (multiworker).",
+        ),
+    ] = "auto"
+    checkpoint_seconds: Annotated[
+        float, _field(_RUN, "Least time between two checkpoints; 0 writes as many as can be.")
+    ] = 30.0
 
     preset: Annotated[Preset | None, _field(_RUN, "A named setting; other flags override it.")] = (
         None
@@ -200,6 +212,11 @@ class Configuration:
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ConfigurationError(
                 f"--learning-rate must be positive. Received: {self.learning_rate}. Try 0.001."
+            )
+        if not 0 <= self.checkpoint_seconds < float("inf"):
+            raise ConfigurationError(
+                "--checkpoint-seconds must be finite and not negative. "
+                f"Received: {self.checkpoint_seconds}. Try 30."
             )
         if not 0 <= self.seed < 2**62:
             raise ConfigurationError(
@@ -433,7 +450,7 @@ def _check_type(name: str, value, hint) -> None:
         valid = value is None or (len(values) in (1, 2) and all(_is_number(v) for v in values))
     elif name == "hidden":
         valid = value is None or (isinstance(value, tuple) and all(type(v) is int for v in value))
-    elif name == "learning_rate":
+    elif name in ("learning_rate", "checkpoint_seconds"):
         valid = value is None or _is_number(value)
     else:
         options = get_args(hint) or (hint,)

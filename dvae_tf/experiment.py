@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +18,17 @@ import tensorflow as tf
 
 from dvae_tf import (
     callbacks,
+    checkpoints,
     configuration,
     corruptions,
     datasets,
+    diagnosis,
     figures,
+    files,
     metrics,
     networks,
     randomness,
+    workers,
 )
 from dvae_tf.configuration import Configuration, ConfigurationError
 from dvae_tf.model import DVAE
@@ -97,8 +103,11 @@ def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> N
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs)
+    # Keras cannot run several steps in a call that exchanges gradients between workers.
+    is_alone = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
-        keras.optimizers.Adam(rate), steps_per_execution=datasets.steps_per_call(steps_per_epoch)
+        keras.optimizers.Adam(rate),
+        steps_per_execution=datasets.steps_per_call(steps_per_epoch) if is_alone else 1,
     )
 
 
@@ -109,7 +118,8 @@ class Run(NamedTuple):
     dataset: datasets.Dataset
     model: DVAE
     run_dir: Path
-    first_epoch: int
+    resumed: checkpoints.Checkpoint | None  # what the model was restored to
+    is_chief: bool  # of several workers, one writes
 
 
 def prepare(config: Configuration) -> Run:
@@ -123,13 +133,25 @@ def prepare(config: Configuration) -> Run:
     # Written down, so that the run is evaluated where the variable is not set.
     data_dir = config.data_dir or os.environ.get("TFDS_DATA_DIR")
     config = dataclasses.replace(config, data_dir=data_dir)
+    strategy = workers.strategy(config.strategy)
+    is_chief = workers.is_chief(strategy)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise ConfigurationError(
+            f"--batch-size must be a multiple of {strategy.num_replicas_in_sync}, the replicas that "
+            f"share it. Received: {config.batch_size}. Try {strategy.num_replicas_in_sync * 32}."
+        )
+    if strategy.num_replicas_in_sync > 1 and not (config.run_dir or config.resume) and not is_chief:
+        raise ConfigurationError(
+            "--run-dir must be given to every worker, the same one. Received: none. Add it."
+        )
     dataset = load_dataset(config)
-    model = build_model(config, dataset.image_shape)
     mean_image = dataset.train.images.mean(axis=0, dtype=np.float64)
     if dataset.train.images.dtype == np.uint8:
         mean_image /= 255
-    networks.start_at_mean(model.decoder, mean_image)
-    compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
+    with strategy.scope():
+        model = build_model(config, dataset.image_shape)
+        networks.start_at_mean(model.decoder, mean_image)
+        compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
     # Encoder, decoder and bound fit together: better known before anything is written.
     example = datasets.as_float(dataset.train.images[:1])
     try:
@@ -141,49 +163,96 @@ def prepare(config: Configuration) -> Run:
             "activation."
         ) from error
     if config.resume is None:
-        return Run(config, dataset, model, create_run_dir(config, dataset), first_epoch=0)
+        run_dir = create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir))
+        return Run(config, dataset, model, run_dir, resumed=None, is_chief=is_chief)
     run_dir = Path(config.resume)
-    return Run(config, dataset, model, run_dir, _completed_epochs(run_dir, config, model))
+    return Run(config, dataset, model, run_dir, _restore(run_dir, config, model), is_chief)
 
 
-def train(run: Run, *, verbose: int = 1) -> Outcome:
+def train(run: Run, *, verbose: int = 1) -> Outcome | None:
     """Train a prepared run, and leave model, history and figures in its directory.
+
+    Returns:
+        what the run reached; None in workers that are not the chief, which writes everything.
 
     Raises:
         ConfigurationError: if the loss does not stay finite.
         OSError: if something cannot be written.
     """
-    config, dataset, _, run_dir, first_epoch = run
-    if first_epoch < config.epochs:
-        _fit(run, verbose)
-    history = read_history(run_dir)
-    if not np.isfinite(history["loss"]).all():
-        raise ConfigurationError(
-            f"Training must stay finite. Received: a loss that is not, in epoch {len(history['loss'])}. "
-            f"Try a smaller --learning-rate than {config.learning_rate:g}; what was logged is in "
-            f"{run_dir}."
-        )
-    return write_figures(run_dir, load_model(run_dir), dataset, history)
+    run_dir = run.run_dir
+    if not _is_trained(run_dir, run.config):
+        guard = callbacks.FiniteGuard()
+        _fit(run, guard, verbose)
+        if guard.epoch is not None:
+            raise ConfigurationError(_diagnose(run, guard.epoch))
+    if not run.is_chief:
+        return None
+    return write_figures(run_dir, load_model(run_dir), run.dataset, read_history(run_dir))
 
 
-def _fit(run: Run, verbose: int) -> None:
-    config, dataset, model, run_dir, first_epoch = run
+def finish(run_dir: Path) -> None:
+    """Remove the checkpoints of a run whose training, figures and export are complete."""
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+
+
+def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
+    config, dataset, model, _, resumed, *_ = run
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
-    model.fit(
-        datasets.training_batches(
-            dataset.train,
-            config.batch_size,
-            seed=config.seed,
-            first_step=first_epoch * steps,
-        ),
-        steps_per_epoch=steps,
-        shuffle=False,  # the stream is in its order already
-        epochs=config.epochs,
-        validation_data=datasets.evaluation_batches(
-            dataset.validation, max(config.batch_size, 500)
-        ),
-        callbacks=_callbacks(config, run_dir, dataset),
-        verbose=verbose,
+    epoch, step = _position(resumed)
+    selected = [guard, *_callbacks(run)]
+
+    def fit(first_step: int, num_steps: int, last_epoch: int) -> None:
+        model.fit(
+            _batches(run, first_step),
+            steps_per_epoch=num_steps,
+            shuffle=False,  # the stream is in its order already
+            initial_epoch=first_step // steps,
+            epochs=last_epoch,
+            validation_data=datasets.evaluation_batches(
+                dataset.validation, max(config.batch_size, 500)
+            ),
+            callbacks=selected,
+            verbose=verbose if run.is_chief else 0,
+        )
+
+    if step:  # the rest of an epoch that was stopped within
+        fit(epoch * steps + step, steps - step, epoch + 1)
+        epoch += 1
+    if epoch < config.epochs and not (step and model.stop_training):
+        fit(epoch * steps, steps, config.epochs)
+
+
+def _batches(run: Run, first_step: int) -> tf.data.Dataset:
+    return datasets.training_batches(
+        run.dataset.train, run.config.batch_size, seed=run.config.seed, first_step=first_step
+    )
+
+
+def _position(checkpoint: checkpoints.Checkpoint | None) -> tuple[int, int]:
+    """Return how many epochs, and how many steps of the next one, a run has behind it."""
+    if checkpoint is None:
+        return 0, 0
+    return checkpoint.state["epoch"], checkpoint.state["step_in_epoch"]
+
+
+def _diagnose(run: Run, epoch: int) -> str:
+    """Find the step that went wrong, write diagnosis.json, and return a line that says so."""
+    config, dataset, model, run_dir, *_ = run
+    steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
+    newest = checkpoints.load_newest(run_dir / "checkpoints", report=lambda text: None)
+    assert newest is not None, "training begins with a checkpoint"
+    checkpoints.restore(model, callbacks.split_arrays(newest)[0])
+    rest_of_epoch = (epoch + 1) * steps - newest.step
+    found = diagnosis.find(model, _batches(run, newest.step).take(rest_of_epoch), newest.step)
+    what = "the loss"
+    where = f"epoch {epoch + 1}"
+    if found is not None:  # compiled otherwise, the last bit can differ
+        files.write(run_dir / "diagnosis.json", json.dumps(found, indent=1) + "\n")
+        what = (found["layers"] or found["terms"] or found["gradients"] or found["weights"])[0]
+        where = f"step {found['step']} of {where} ({run_dir / 'diagnosis.json'} has more)"
+    return (
+        f"Training must stay finite. Received: {what}, which is not, in {where}; the checkpoint of step "
+        f"{newest.step} is whole. Try a smaller --learning-rate than {config.learning_rate:g}."
     )
 
 
@@ -271,14 +340,12 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
         ConfigurationError: if the directory exists already.
     """
     run_dir = Path(config.run_dir) if config.run_dir else _next_run_dir(config)
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError as error:
+    if run_dir.exists():
         is_run = (run_dir / "config.json").exists()
         remedy = f", or continue that run with --resume {run_dir}" if is_run else ""
         raise ConfigurationError(
             f"--run-dir must not exist yet. Received: {run_dir}. Choose another one{remedy}."
-        ) from error
+        )
     content = {
         "format": _FORMAT,
         "configuration": configuration.to_dict(config),
@@ -297,7 +364,10 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
             **{package: importlib.metadata.version(package) for package in _PACKAGES},
         },
     }
-    (run_dir / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with files.appearing(run_dir) as unfinished:
+        unfinished.mkdir()
+        (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n")
     return run_dir
 
 
@@ -313,82 +383,102 @@ def _next_run_dir(config: Configuration) -> Path:
     return Path("runs") / f"{name}-{max(numbers, default=0) + 1}"
 
 
-def _completed_epochs(run_dir: Path, config: Configuration, model: DVAE) -> int:
-    """Return how many epochs a stopped run has behind it; forget what it logged after that.
+def _is_trained(run_dir: Path, config: Configuration) -> bool:
+    """Whether the history holds all epochs, or those up to where patience ended."""
+    rows = read_history_rows(run_dir)
+    if not (rows and (run_dir / "model.keras").exists()):
+        return False
+    bounds = [float(row["val_bound"]) for row in rows]
+    waited = len(bounds) - 1 - int(np.argmax(bounds))
+    is_patient = config.patience is None or waited < config.patience
+    return len(rows) >= (config.epochs or 0) or not is_patient
+
+
+def _restore(run_dir: Path, config: Configuration, model: DVAE) -> checkpoints.Checkpoint | None:
+    """Set the model, and the history, to the newest checkpoint of a run that was stopped.
+
+    Returns:
+        the checkpoint, or None where the run had not begun or has nothing left to train.
 
     Raises:
         ConfigurationError: if the run has ended, or its files are damaged.
     """
     history = run_dir / "history.csv"
+    directory = run_dir / "checkpoints"
+    for place in (run_dir, directory, run_dir / "export"):
+        files.sweep(place)
     try:
-        rows = read_history_rows(run_dir)
-        for row in rows:
-            float(row["val_bound"])
+        newest = checkpoints.load_newest(directory, report=_warn)
+        if newest is not None:
+            checkpoints.restore(model, callbacks.split_arrays(newest)[0])
+    except checkpoints.CheckpointError as error:
+        raise ConfigurationError(
+            f"{directory} must hold a checkpoint of this run. Received: {error}. Start a new run."
+        ) from error
+    if newest is not None:
+        if newest.state["history"]:
+            files.write(history, newest.state["history"])
+        else:
+            history.unlink(missing_ok=True)
+        return newest
+    try:
+        is_trained = _is_trained(run_dir, config)
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise ConfigurationError(
             f"{history} must be the history of a run. Received: {error!r}. Start a new run."
         ) from error
-    weights = run_dir / "checkpoint" / "latest.weights.h5"
-    metadata = run_dir / "checkpoint" / "training_metadata.json"
-    if not (weights.exists() and metadata.exists()):
-        if rows and (run_dir / "export" / "1").exists():
-            raise ConfigurationError(
-                f"--resume must name a run that was stopped. Received: {run_dir}, which has ended "
-                f"after {len(rows)} of {config.epochs} epochs. Start a new run."
-            )
-        if rows and (run_dir / "model.keras").exists() and not metadata.exists():
-            return int(config.epochs or 0)  # trained, but for figures and export
-        history.unlink(missing_ok=True)
-        return 0
-    try:
-        completed = int(json.loads(metadata.read_text())["epoch"])
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    if is_trained and (run_dir / "export" / "1").exists():
         raise ConfigurationError(
-            f"{weights.parent} must be the checkpoint of this run. Received: {str(error)[:200]}. "
-            "Start a new run."
-        ) from error
-    lines = history.read_text().splitlines() if rows else []
-    history.write_text("".join(f"{line}\n" for line in lines[: completed + 1]))
-    return completed
+            f"--resume must name a run that was stopped. Received: {run_dir}, which has ended after "
+            f"{len(read_history_rows(run_dir))} of {config.epochs} epochs. Start a new run."
+        )
+    if not is_trained:  # stopped before its first checkpoint
+        history.unlink(missing_ok=True)
+    return None
 
 
-def _best_so_far(run_dir: Path) -> float | None:
-    """Return the validation bound of a resumed run's model file; None if it is to be replaced."""
-    try:
-        keras.models.load_model(run_dir / "model.keras")
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return max((float(row["val_bound"]) for row in read_history_rows(run_dir)), default=None)
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
-def _callbacks(config: Configuration, run_dir: Path, dataset: datasets.Dataset) -> list:
+class _EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras' own, which remembers the epochs before a run was stopped."""
+
+    def __init__(self, patience: int, resumed: checkpoints.Checkpoint | None):
+        super().__init__("val_bound", mode="max", patience=patience)
+        text = "" if resumed is None else resumed.state["history"]
+        self._past = [float(row["val_bound"]) for row in csv.DictReader(text.splitlines())]
+        self._has_begun = False
+
+    def on_train_begin(self, logs=None):
+        if self._has_begun:  # the rest of an epoch was a `fit` of its own
+            return
+        self._has_begun = True
+        super().on_train_begin(logs)
+        for epoch, bound in enumerate(self._past):
+            self.on_epoch_end(epoch, {"val_bound": bound})
+
+
+def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
+    config, dataset, _, run_dir, resumed, is_chief = run
+    selected: list[keras.callbacks.Callback] = []
+    if config.kl_warmup:
+        selected.append(callbacks.KLWarmUp(config.kl_warmup))
+    if config.patience is not None:
+        selected.append(_EarlyStopping(config.patience, resumed))
+    if not is_chief:
+        return selected
     clean, noisy = _shown_images(config, dataset)
-    best = _best_so_far(run_dir) if config.resume is not None else None
-    selected: list[keras.callbacks.Callback] = [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.ModelCheckpoint(
-            str(run_dir / "model.keras"),
-            monitor="val_bound",
-            mode="max",
-            save_best_only=True,
-            initial_value_threshold=best,
-        ),
+    return [
+        *selected,
         keras.callbacks.TensorBoard(str(run_dir / "logs"), write_graph=False),
         callbacks.ImageGrid(
             clean, noisy, log_dir=run_dir / "logs", every=max(config.epochs // 10, 1)
         ),
-        keras.callbacks.CSVLogger(str(run_dir / "history.csv"), append=config.resume is not None),
-        keras.callbacks.BackupAndRestore(str(run_dir / "checkpoint")),
+        keras.callbacks.CSVLogger(str(run_dir / "history.csv"), append=resumed is not None),
+        # After those whose work a checkpoint holds.
+        callbacks.Checkpointing(run_dir, seconds=config.checkpoint_seconds, resumed=resumed),
     ]
-    if config.kl_warmup:
-        selected.append(callbacks.KLWarmUp(config.kl_warmup))
-    if config.patience is not None:
-        selected.append(
-            keras.callbacks.EarlyStopping("val_bound", mode="max", patience=config.patience)
-        )
-    return selected
 
 
 def read_history_rows(run_dir: Path) -> list[dict[str, str]]:
@@ -457,7 +547,7 @@ def write_figures(
             model.decoder(figures.latent_grid()).mean().numpy()
         )
     for name, figure in drawn.items():
-        (directory / f"{name}.png").write_bytes(figures.to_png(figure))
+        files.write(directory / f"{name}.png", figures.to_png(figure))
     return outcome
 
 

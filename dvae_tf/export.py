@@ -20,8 +20,6 @@ import importlib.metadata
 import importlib.util
 import json
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +35,7 @@ from dvae_tf import (
     configuration,
     corruptions,
     experiment,
+    files,
     layers,
     purity,
     randomness,
@@ -96,18 +95,12 @@ def export(
             f"{target} must not exist yet: a version never changes. Choose another version."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    # A server loads only directories named by a number.
-    unfinished = directory / f".unfinished-{version}-{os.getpid()}"
     try:
-        _save(model, unfinished)
-        _complete(model, unfinished, run, report)
-        _sync(unfinished)
-        unfinished.rename(target)
+        with files.appearing(target) as unfinished:
+            _save(model, unfinished)
+            _complete(model, unfinished, run, report)
     except tf.errors.OpError as error:  # a full disk, a directory that is read-only
         raise OSError(f"{target} could not be written: {error.message}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    _sync_entry(directory)
     return target
 
 
@@ -343,20 +336,6 @@ def _write_warmup(
                     predict_log=prediction_log_pb2.PredictLog(request=request)
                 )
                 writer.write(log.SerializeToString())
-
-
-def _sync(directory: Path) -> None:
-    """Bring every file of a directory to the disk, so that a rename shows all or nothing."""
-    for path in [*directory.rglob("*"), directory]:
-        _sync_entry(path)
-
-
-def _sync_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Signatures:

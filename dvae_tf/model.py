@@ -240,6 +240,16 @@ class DVAE(keras.Model):
     # ---- training ----
 
     def train_step(self, data):
+        loss, terms, gradient = self.training_gradient(data)
+        self.optimizer.apply_gradients(zip(gradient, self.trainable_variables, strict=True))
+        return self._track(loss, terms)
+
+    def training_gradient(self, data) -> tuple[tf.Tensor, BoundTerms, list[tf.Tensor]]:
+        """Return loss, terms of the bound and gradient of the step that comes next.
+
+        Under a distribution strategy the gradient is this replica's share of the mean's; with loss
+        scaling it is scaled.
+        """
         x, noisy = self._unpack(data)
         seed = self._step_seed(_TRAINING, self.optimizer.iterations)
         if self.binarize:
@@ -252,9 +262,7 @@ class DVAE(keras.Model):
             # Gradients are summed over replicas: each contributes its share of the mean.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
             share = self.optimizer.scale_loss(share)
-        variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(share, variables), variables, strict=True))
-        return self._track(loss, terms)
+        return loss, terms, tape.gradient(share, self.trainable_variables)
 
     def test_step(self, data):
         x, noisy = self._unpack(data)
@@ -287,7 +295,11 @@ class DVAE(keras.Model):
     def _track(self, loss, terms: BoundTerms) -> dict[str, tf.Tensor]:
         means = (loss, *(tf.reduce_mean(term) for term in terms[1:]))
         self._logged.update_state(means, sample_weight=tf.shape(terms.bound)[0])
-        return self._logged.result()
+        logs = self._logged.result()
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            # Keras reduces what workers return along its first axis.
+            logs = {name: value[tf.newaxis] for name, value in logs.items()}
+        return logs
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -311,7 +323,8 @@ class DVAE(keras.Model):
         has_accelerator = any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
         is_auto = kwargs.get("jit_compile", "auto") == "auto"
         if is_auto and not has_accelerator and not kwargs.get("run_eagerly"):
-            kwargs["jit_compile"] = True
+            # XLA cannot exchange gradients between the replicas of processors.
+            kwargs["jit_compile"] = tf.distribute.get_strategy().num_replicas_in_sync == 1
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config):

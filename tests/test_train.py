@@ -134,19 +134,25 @@ def test_numbers_its_runs(tmp_path, monkeypatch):
 
 # The interrupted run never closes its history; a process would end here.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_resume_continues_a_stopped_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("seconds", "num_kept"),
+    [("0", 3), ("1000", 1)],  # after every epoch, and at the start only
+)
+def test_resume_continues_a_stopped_run(seconds, num_kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["--epochs", "4", *SMALL[2:]]
+    arguments = ["--epochs", "4", *SMALL[2:], "--checkpoint-seconds", seconds]
     assert train.main([*arguments, "--run-dir", "whole"]) == 0
+    assert not (tmp_path / "whole" / "checkpoints").exists()
 
     def stop(self, epoch, logs=None):
-        if epoch == 2:
+        if epoch == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("keras.callbacks.TerminateOnNaN.on_epoch_begin", stop)
+        patch.setattr("dvae_tf.callbacks.ImageGrid.on_epoch_begin", stop)
         assert train.main([*arguments, "--run-dir", "stopped"]) == 130
-    assert len(read(tmp_path / "stopped" / "history.csv")) == 2
+    assert len(read(tmp_path / "stopped" / "history.csv")) == 3
+    assert len(list((tmp_path / "stopped" / "checkpoints").iterdir())) == num_kept
     assert train.main(["--resume", "stopped"]) == 0
     assert read(tmp_path / "stopped" / "history.csv") == read(tmp_path / "whole" / "history.csv")
     whole, resumed = (
@@ -245,6 +251,13 @@ def test_a_diverging_run_says_so_and_exports_nothing(tmp_path, capsys):
     assert train.main(words) == 2
     assert "Try a smaller --learning-rate than 1e+30" in capsys.readouterr().err
     assert not (tmp_path / "run" / "export").exists()
+    found = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert found["step"] == 1  # the first update made weights of 1e30
+    assert found["largest_weight"][0] > 1e29
+    assert found["input_finite"]
+    assert "loss" in found["terms"]
+    assert found["layers"][0] == "encoder/parameters"
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
 def test_resume_makes_missing_figures_and_export(finished, tmp_path):
@@ -264,16 +277,13 @@ def test_resume_makes_missing_figures_and_export(finished, tmp_path):
         ("config.json", '{"format": 1, "configuration": {}}', "must be whole"),
         ("config.json", '{"format": 99}', "must have format 1"),
         ("history.csv", "epoch,loss\n0,1\n", "must be the history of a run"),
-        ("checkpoint/training_metadata.json", "{}", "must be the checkpoint of this run"),
-        ("checkpoint/latest.weights.h5", "cut", "must be the checkpoint of this run"),
+        ("checkpoints/step-000000000008.ckpt", "cut", "all are damaged"),
     ],
 )
 def test_resume_refuses_damaged_runs(name, content, message, finished, tmp_path, capsys):
     run_dir = tmp_path / "run"
     shutil.copytree(finished[0], run_dir)
-    (run_dir / "checkpoint").mkdir()
-    (run_dir / "checkpoint" / "training_metadata.json").write_text('{"epoch": 1}')
-    (run_dir / "checkpoint" / "latest.weights.h5").write_text("")
+    (run_dir / name).parent.mkdir(exist_ok=True)
     (run_dir / name).write_text(content)
     assert train.main(["--resume", str(run_dir)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

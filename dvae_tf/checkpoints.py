@@ -1,0 +1,126 @@
+"""Checkpoints: everything that a run which goes on must know, each in one file that checks itself.
+
+A file holds a line with the digest of the rest, and the rest is an .npz of arrays and of one JSON text.
+Nothing in it is executed when it is read.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from dvae_tf import files
+
+_KEPT = 3
+_TITLE = b"dvae_tf checkpoint 1 sha256 "
+_NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+class CheckpointError(ValueError):
+    """No checkpoint of a run can be read; the message says which and why."""
+
+
+class Checkpoint(NamedTuple):
+    """The state of a run after `step` steps."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]  # JSON values
+
+
+def save(directory: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint beside the earlier ones, of which the newest are kept.
+
+    Raises:
+        OSError: if it cannot be written; the earlier ones are then as they were.
+    """
+    directory.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    state = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
+    np.savez(buffer, allow_pickle=False, state=state, **checkpoint.arrays)
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content).hexdigest().encode()
+    files.write(directory / f"step-{checkpoint.step:012d}.ckpt", _TITLE + digest + b"\n" + content)
+    for path in _paths(directory)[_KEPT:]:
+        path.unlink()
+
+
+def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole; None where there is none.
+
+    Args:
+        directory: that `save` wrote to.
+        report: takes a line for every damaged checkpoint that is passed over.
+
+    Raises:
+        CheckpointError: if there are some, and all are damaged.
+    """
+    paths = _paths(directory)
+    problems = []
+    for path in paths:
+        try:
+            checkpoint = _read(path)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            problems.append(f"{path} ({error})")
+            continue
+        for problem in problems:
+            report(f"{problem} is passed over; {path.name}, before it, is whole.")
+        return checkpoint
+    if problems:
+        raise CheckpointError(f"all are damaged: {', '.join(problems)}")
+    return None
+
+
+def capture(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return a copy of what a step changes in a compiled model: its weights, and the optimiser's."""
+    return {
+        f"{number:04d}": np.array(keras.ops.convert_to_numpy(variable))
+        for number, variable in enumerate(_variables(model))
+    }
+
+
+def restore(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Set a compiled model to what `capture` returned.
+
+    Raises:
+        CheckpointError: if the arrays are those of another model; the model is then as it was.
+    """
+    variables = _variables(model)
+    ours = [tuple(variable.shape) for variable in variables]
+    theirs = [array.shape for _, array in sorted(arrays.items())]
+    if ours != theirs:
+        raise CheckpointError(
+            f"it holds {len(theirs)} arrays, which are not those of this model's {len(ours)} variables"
+        )
+    for variable, (_, array) in zip(variables, sorted(arrays.items()), strict=True):
+        variable.assign(array)
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _paths(directory: Path) -> list[Path]:
+    """Return the files of a directory, the newest first."""
+    paths = directory.iterdir() if directory.is_dir() else ()
+    return sorted((path for path in paths if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def _read(path: Path) -> Checkpoint:
+    title, _, content = path.read_bytes().partition(b"\n")
+    if title != _TITLE + hashlib.sha256(content).hexdigest().encode():
+        raise ValueError("it is cut off or changed")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    state = json.loads(arrays.pop("state").tobytes())
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return Checkpoint(int(match[1]), arrays, state)
