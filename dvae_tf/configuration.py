@@ -29,6 +29,7 @@ Gradient = Literal["reparameterized", "doubly_reparameterized"]
 Binarize = Literal["dynamic", "static", "threshold", "none"]
 SplitKind = Literal["contiguous", "random"]
 Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ValidationInput = Literal["corrupted", "clean"]
 Preset = Literal["mnist-im2017", "frey-im2017", "mnist-vae", "mnist-diwae"]
 
@@ -156,6 +157,21 @@ class Configuration:
     schedule: Annotated[
         Schedule, _field(_TRAINING, "Learning rate: constant, or cosine decay to zero.")
     ] = "cosine"
+    max_gradient_norm: Annotated[
+        float | None,
+        _field(
+            _TRAINING,
+            "Scale the gradient of a step down to this global norm where it is longer. [default: "
+            "as long as it is]",
+        ),
+    ] = None
+    precision: Annotated[
+        Precision,
+        _field(
+            _TRAINING,
+            "What hidden layers compute in; weights, densities and bounds are float32 always.",
+        ),
+    ] = "float32"
     patience: Annotated[
         int | None, _count(_TRAINING, "Stop after N epochs without a better validation bound.")
     ] = None
@@ -200,6 +216,11 @@ class Configuration:
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ConfigurationError(
                 f"--learning-rate must be positive. Received: {self.learning_rate}. Try 0.001."
+            )
+        if self.max_gradient_norm is not None and not 0 < self.max_gradient_norm < float("inf"):
+            raise ConfigurationError(
+                "--max-gradient-norm must be positive and finite. "
+                f"Received: {self.max_gradient_norm}. Try 100, or leave it out for no limit."
             )
         if not 0 <= self.seed < 2**62:
             raise ConfigurationError(
@@ -433,7 +454,7 @@ def _check_type(name: str, value, hint) -> None:
         valid = value is None or (len(values) in (1, 2) and all(_is_number(v) for v in values))
     elif name == "hidden":
         valid = value is None or (isinstance(value, tuple) and all(type(v) is int for v in value))
-    elif name == "learning_rate":
+    elif name in ("learning_rate", "max_gradient_norm"):
         valid = value is None or _is_number(value)
     else:
         options = get_args(hint) or (hint,)
