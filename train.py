@@ -63,7 +63,7 @@ def _prepare(config: configuration.Configuration) -> experiment.Run:
         f"{' x '.join(map(str, run.dataset.image_shape))}, binarize {config.binarize}\n"
         f"noise: {run.model.corruption.describe()}\n"
         f"model: {config.network} {' '.join(map(str, config.hidden or ()))}, "
-        f"{config.latent_dim} latents, {config.likelihood} likelihood\n"
+        f"{config.latent_dim} latents, {config.likelihood} likelihood, {config.precision}\n"
         f"bound: {config.objective}, {config.posterior} posterior, M={config.num_corruptions}, "
         f"K={config.num_samples}\n"
         f"run:   {run.run_dir}",

@@ -29,6 +29,7 @@ Gradient = Literal["reparameterized", "doubly_reparameterized"]
 Binarize = Literal["dynamic", "static", "threshold", "none"]
 SplitKind = Literal["contiguous", "random"]
 Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ValidationInput = Literal["corrupted", "clean"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 Preset = Literal["mnist-im2017", "frey-im2017", "mnist-vae", "mnist-diwae"]
@@ -157,6 +158,21 @@ class Configuration:
     schedule: Annotated[
         Schedule, _field(_TRAINING, "Learning rate: constant, or cosine decay to zero.")
     ] = "cosine"
+    max_gradient_norm: Annotated[
+        float | None,
+        _field(
+            _TRAINING,
+            "Scale the gradient of a step down to this global norm where it is longer. [default: "
+            "as long as it is]",
+        ),
+    ] = None
+    precision: Annotated[
+        Precision,
+        _field(
+            _TRAINING,
+            "What hidden layers compute in; weights, densities and bounds are float32 always.",
+        ),
+    ] = "float32"
     patience: Annotated[
         int | None, _count(_TRAINING, "Stop after N epochs without a better validation bound.")
     ] = None
@@ -217,6 +233,11 @@ class Configuration:
             raise ConfigurationError(
                 "--checkpoint-seconds must be finite and not negative. "
                 f"Received: {self.checkpoint_seconds}. Try 30."
+            )
+        if self.max_gradient_norm is not None and not 0 < self.max_gradient_norm < float("inf"):
+            raise ConfigurationError(
+                "--max-gradient-norm must be positive and finite. "
+                f"Received: {self.max_gradient_norm}. Try 100, or leave it out for no limit."
             )
         if not 0 <= self.seed < 2**62:
             raise ConfigurationError(
@@ -450,7 +471,7 @@ def _check_type(name: str, value, hint) -> None:
         valid = value is None or (len(values) in (1, 2) and all(_is_number(v) for v in values))
     elif name == "hidden":
         valid = value is None or (isinstance(value, tuple) and all(type(v) is int for v in value))
-    elif name in ("learning_rate", "checkpoint_seconds"):
+    elif name in ("learning_rate", "max_gradient_norm", "checkpoint_seconds"):
         valid = value is None or _is_number(value)
     else:
         options = get_args(hint) or (hint,)

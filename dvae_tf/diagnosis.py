@@ -40,10 +40,12 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
             [_is_finite(variable.value) for variable in variables],
         )
 
+    # A scaled gradient may overflow: that step changes nothing but the scale.
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     for number, x in enumerate(batches, start=first_step):
         before = checkpoints.capture(model)
         terms, gradients, weights = tf.nest.map_structure(bool, step(x))
-        if all(terms.values()) and all(gradients) and all(weights):
+        if all(terms.values()) and all(weights) and (is_scaled or all(gradients)):
             continue
         checkpoints.restore(model, before)
         paths = [variable.path for variable in variables]

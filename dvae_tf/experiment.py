@@ -1,5 +1,6 @@
 """A training run from its configuration: data, model, run directory, figures."""
 
+import contextlib
 import csv
 import dataclasses
 import importlib.metadata
@@ -9,6 +10,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,13 +72,14 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
     keras.utils.set_random_seed(config.seed % 2**32)
     sizes = "hidden" if config.network == "mlp" else "filters"
     try:
-        encoder, decoder = networks.NETWORKS[str(config.network)](
-            image_shape,
-            config.latent_dim,
-            config.likelihood,
-            activation=config.activation,
-            **{sizes: config.hidden},
-        )
+        with _dtype_policy(config.precision):
+            encoder, decoder = networks.NETWORKS[str(config.network)](
+                image_shape,
+                config.latent_dim,
+                config.likelihood,
+                activation=config.activation,
+                **{sizes: config.hidden},
+            )
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise ConfigurationError(
             f"--hidden and --latent-dim must give a network that fits into memory. "
@@ -98,15 +101,26 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
     )
 
 
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Give the Keras layers made inside this policy, and leave the one of before behind."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> None:
-    """Compile with Adam, the schedule, and several steps for each call."""
+    """Compile with Adam, its schedule and clipping, and several steps for each call."""
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs)
     # Keras cannot run several steps in a call that exchanges gradients between workers.
     is_alone = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
-        keras.optimizers.Adam(rate),
+        keras.optimizers.Adam(rate, global_clipnorm=config.max_gradient_norm),
         steps_per_execution=datasets.steps_per_call(steps_per_epoch) if is_alone else 1,
     )
 

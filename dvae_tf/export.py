@@ -56,6 +56,8 @@ _TOLERANCE = {
     "nats": {"relative": 1e-4, "absolute": 1e-3},
     "image_bytes": {"relative": 0.0, "absolute": 1.0},
 }
+# Each hidden activation may fall to either side of a rounding: to bfloat16 and float16, by this much.
+_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 _WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -177,7 +179,7 @@ def _complete(model: DVAE, path: Path, run, report: Callable[[str], None]) -> No
     content = {
         "format": _FORMAT,
         "corruption": _describe_corruption(model),
-        "tolerance": _TOLERANCE,
+        "tolerance": _tolerance(model),
         "signatures": description,
     }
     (path / "signature.json").write_text(json.dumps(content, indent=2) + "\n")
@@ -234,6 +236,15 @@ def _describe(function) -> dict[str, Any]:
     }
 
 
+def _tolerance(model: DVAE) -> dict[str, dict[str, float]]:
+    u = _ROUNDOFF.get(model.compute_dtype)
+    if u is None:
+        return _TOLERANCE
+    allowed = {"relative": 4 * u, "absolute": 4 * u}
+    grey_levels = {"relative": 0.0, "absolute": 1.0 + 255 * 4 * u}
+    return {"default": allowed, "nats": allowed, "image_bytes": grey_levels}
+
+
 def _describe_corruption(model: DVAE) -> dict[str, Any] | None:
     """Return name and level of the training noise; None for a chain, which has neither."""
     if model.corruption.name not in corruptions.CORRUPTIONS:
@@ -252,6 +263,7 @@ def _model_card(model: DVAE, run: Mapping[str, Any] | None) -> str:
         "num_corruptions": model.num_corruptions,
         "num_samples": model.num_samples,
         "gradient": model.gradient,
+        "compute_dtype": model.compute_dtype,
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("tensorflow", "keras", "tensorflow-probability")

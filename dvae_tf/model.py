@@ -78,6 +78,11 @@ class DVAE(keras.Model):
     per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. Validation scores the
     same bound on the same corruption, with the same noise in every epoch.
 
+    Under a mixed-precision policy of Keras the networks' hidden layers compute in bfloat16 or float16,
+    all distributions, densities and bounds in float32. Under mixed_float16 `compile` has Keras scale
+    the loss; a step whose gradient overflows leaves everything but that scale as it was, and the
+    next step has its random numbers.
+
     Every random number is a function of (seed, optimizer step): the same seed trains the same
     model, and a run that is resumed continues as if it had never stopped.
 
@@ -122,7 +127,8 @@ class DVAE(keras.Model):
         seed: int = 0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # By the policy of a model Keras decides whether its loss must be scaled, for float16.
+        super().__init__(**({"dtype": encoder.dtype_policy} | kwargs))
         corruption = corruptions.Identity() if corruption is None else corruption
         test_corruption = corruption if test_corruption is None else test_corruption
         for name, value in (("corruption", corruption), ("test_corruption", test_corruption)):
@@ -258,7 +264,7 @@ class DVAE(keras.Model):
             x = tf.cast(randomness.uniform(tf.shape(x), pixel_seed) < x, tf.float32)
         with tf.GradientTape() as tape:
             terms = self.bound_terms(x, seed=seed, noisy=noisy)
-            loss = tf.add_n([-tf.reduce_mean(terms.objective), *self.losses])
+            loss = self._loss(terms)
             # Gradients are summed over replicas: each contributes its share of the mean.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
             share = self.optimizer.scale_loss(share)
@@ -269,8 +275,7 @@ class DVAE(keras.Model):
         # The examples counted so far in this evaluation number its batches.
         seed = self._step_seed(_VALIDATION, self._logged.count)
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
-        loss = tf.add_n([-tf.reduce_mean(terms.objective), *self.losses])
-        return self._track(loss, terms)
+        return self._track(self._loss(terms), terms)
 
     def _unpack(self, data) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return (clean, noisy), or (clean, None) when the model is to corrupt by itself."""
@@ -291,6 +296,11 @@ class DVAE(keras.Model):
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return randomness.fold_in(randomness.as_seed(self.seed), purpose, step, replica)
+
+    def _loss(self, terms: BoundTerms) -> tf.Tensor:
+        # A hidden layer's penalty on its activations has the dtype these have.
+        penalties = (tf.cast(penalty, tf.float32) for penalty in self.losses)
+        return tf.add_n([-tf.reduce_mean(terms.objective), *penalties])
 
     def _track(self, loss, terms: BoundTerms) -> dict[str, tf.Tensor]:
         means = (loss, *(tf.reduce_mean(term) for term in terms[1:]))

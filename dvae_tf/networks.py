@@ -4,6 +4,9 @@ Each function returns `(encoder, decoder)`, two Functional models:
 
     encoder: image [B, H, W, C] -> q(z|x~), a distribution over latents [B, L]
     decoder: latent [B, L]      -> p(x|z), a distribution over images [B, H, W, C]
+
+Hidden layers take Keras' dtype policy. The layer of parameters computes in float32 under every
+policy: rounded to bfloat16, a location on the [0, 1] pixel scale would be off by half a grey level.
 """
 
 import math
@@ -63,7 +66,7 @@ def mlp(
         for index, size in enumerate(reversed(hidden)):
             h = keras.layers.Dense(size, activation, name=f"hidden_{index + 1}")(h)
         size = LIKELIHOODS[likelihood].params_size(image_shape)
-        return keras.layers.Dense(size, name="parameters")(h)
+        return keras.layers.Dense(size, name="parameters", dtype="float32")(h)
 
     return _assemble(image_shape, latent_dim, likelihood, encode, decode)
 
@@ -190,9 +193,8 @@ def _assemble(image_shape, latent_dim, likelihood, encode, decode):
     """Close both bodies with their probabilistic layers."""
     posterior = layers.IndependentNormal
     image = keras.Input(image_shape, name="image")
-    parameters = keras.layers.Dense(posterior.params_size(latent_dim), name="parameters")(
-        encode(image)
-    )
+    size = posterior.params_size(latent_dim)
+    parameters = keras.layers.Dense(size, name="parameters", dtype="float32")(encode(image))
     q = posterior(latent_dim, name="posterior")(parameters)
     latent = keras.Input((latent_dim,), name="latent")
     p = LIKELIHOODS[likelihood](image_shape, name="likelihood")(decode(latent))
@@ -222,10 +224,12 @@ def _pyramid(image_shape, likelihood, filters, hidden, activation, down, up):
         for number, (rows, columns) in zip(reversed(filters), reversed(sizes[:-1]), strict=True):
             h = up(h, number)
             h = keras.layers.Cropping2D(((0, h.shape[1] - rows), (0, h.shape[2] - columns)))(h)
-        h = keras.layers.Conv2D(channels * per_value, 3, padding="same", name="parameters")(h)
+        h = keras.layers.Conv2D(
+            channels * per_value, 3, padding="same", name="parameters", dtype="float32"
+        )(h)
         # The likelihood layer takes all first parameters, then all second ones.
-        h = keras.layers.Reshape((height, width, channels, per_value))(h)
-        h = keras.layers.Permute((4, 1, 2, 3))(h)
-        return keras.layers.Flatten()(h)
+        h = keras.layers.Reshape((height, width, channels, per_value), dtype="float32")(h)
+        h = keras.layers.Permute((4, 1, 2, 3), dtype="float32")(h)
+        return keras.layers.Flatten(dtype="float32")(h)
 
     return encode, decode

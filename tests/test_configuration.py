@@ -26,6 +26,7 @@ def test_every_flag_of_the_command_line(capsys):
         "--num-corruptions 2 --num-samples 3 --gradient reparameterized --kl-warmup 4 "
         "--likelihood gaussian --network conv --hidden 8 16 --activation relu --latent-dim 6 "
         "--epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant --patience 9 "
+        "--max-gradient-norm 2.5 --precision mixed_bfloat16 "
         "--validation-input clean --seed 10 --run-dir r"
     )
     given = configuration.parse(line.split())
@@ -52,6 +53,8 @@ def test_every_flag_of_the_command_line(capsys):
         batch_size=8,
         learning_rate=0.01,
         schedule="constant",
+        max_gradient_norm=2.5,
+        precision="mixed_bfloat16",
         patience=9,
         validation_input="clean",
         seed=10,
@@ -78,6 +81,11 @@ def test_every_flag_of_the_command_line(capsys):
         (["--resume", "x", "--epochs", "9"], "--resume must stand alone"),
         (["--epochs"], "requires an argument"),
         (["--learning-rate", "nan"], "--learning-rate must be positive"),
+        (["--max-gradient-norm", "0"], "--max-gradient-norm must be positive and finite"),
+        (["--max-gradient-norm", "-1"], "--max-gradient-norm must be positive and finite"),
+        (["--max-gradient-norm", "nan"], "--max-gradient-norm must be positive and finite"),
+        (["--max-gradient-norm", "inf"], "--max-gradient-norm must be positive and finite"),
+        (["--precision", "float16"], "--precision.*float32.*mixed_bfloat16.*mixed_float16"),
         (["--hidden", "0"], "--hidden must hold positive sizes"),
         (["--seed", "-1"], "--seed must be from 0"),
         (["--kl-warmup", "-1"], "--kl-warmup must not be negative"),
@@ -124,7 +132,7 @@ def test_presets_give_way_to_flags(name):
 @pytest.mark.parametrize("network", [None, *networks.NETWORKS])
 def test_resolved_configurations_are_whole(dataset, network):
     resolved = configuration.resolve(Configuration(dataset=dataset, network=network))
-    free = {"data_dir", "limit", "patience", "preset", "run_dir", "resume"}
+    free = {"data_dir", "limit", "max_gradient_norm", "patience", "preset", "run_dir", "resume"}
     missing = {key for key, value in vars(resolved).items() if value is None}
     assert missing <= free
     assert configuration.resolve(resolved) == resolved
@@ -161,6 +169,8 @@ def test_defaults_fit_data_and_likelihood():
         {"clip": "yes"},
         {"dataset": None},
         {"learning_rate": "fast"},
+        {"max_gradient_norm": True},
+        {"precision": "bfloat16"},
         {"objective": None},
         {"colour": "red"},
     ],

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, dtype_policy
 from tensorflow_probability import distributions as tfd
 
 import train
@@ -103,6 +103,29 @@ def test_signature_json_says_what_the_signatures_are(exported, signatures):
                 assert np.nanmin(values) >= low
             if high is not None:
                 assert np.nanmax(values) <= high
+
+
+@pytest.mark.parametrize(
+    ("policy", "network"), [("mixed_bfloat16", networks.conv), ("mixed_float16", networks.mlp)]
+)
+def test_mixed_precision_is_served_in_float32(policy, network, tmp_path):
+    with dtype_policy(policy):
+        encoder, decoder = network(SHAPE, 3)
+    version = export.export(DVAE(encoder, decoder), tmp_path, version=1)
+    assert not any(purity.impurities((version / "saved_model.pb").read_bytes()).values())
+    content = json.loads((version / "signature.json").read_text())
+    for signature in content["signatures"].values():
+        for entry in (signature["inputs"] | signature["outputs"]).values():
+            assert entry["dtype"] in ("float32", "int32", "bool", "string")
+    assert policy.removeprefix("mixed_") in (version / "model_card.md").read_text()
+    # The tolerance covers another order of summation, too.
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "serving" / "check.py"), str(version)],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_without_serving_api_the_warmup_is_left_out(model, exported, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
+from conftest import dtype_policy
 from tensorflow_probability import distributions as tfd
 
 from dvae_tf import layers
@@ -113,6 +114,15 @@ def case(request):
     return make(), num_parameters, event_shape, log_density, draw
 
 
+def parameters_of(p):
+    """Yield the tensors that a distribution, and those it is made of, are given."""
+    for value in p.parameters.values():
+        if isinstance(value, tfd.Distribution):
+            yield from parameters_of(value)
+        elif tf.is_tensor(value):
+            yield value
+
+
 def network(layer, num_parameters):
     """A Functional model x -> distribution, whose weights are a function of the seed."""
     keras.utils.set_random_seed(1)
@@ -198,16 +208,13 @@ def test_under_tf_function_with_unknown_batch(case, rng, jit_compile):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_leaves_the_distribution_in_float32(case, policy):
     layer, num_parameters, event_shape, *_ = case
-    previous = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy(policy)
-    try:
+    with dtype_policy(policy):
         x = keras.Input((3,))
         dense = keras.layers.Dense(num_parameters)
         model = keras.Model(x, type(layer).from_config(layer.get_config())(dense(x)))
         p = model(np.ones((2, 3), np.float32))
-    finally:
-        keras.mixed_precision.set_dtype_policy(previous)
     assert dense.compute_dtype in ("bfloat16", "float16")
+    assert {tensor.dtype for tensor in parameters_of(p)} == {tf.float32}
     assert p.dtype == tf.float32 and p.mean().dtype == tf.float32
     assert p.log_prob(np.ones((2, *event_shape), np.float32)).dtype == tf.float32
 

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, dtype_policy
 
 from dvae_tf import DVAE, callbacks, corruptions, layers, networks
 
@@ -296,13 +296,18 @@ def test_stock_callbacks_work_together(images, tmp_path):
     assert isinstance(best, DVAE)
 
 
-def test_backup_and_restore_continues_as_if_never_stopped(images, tmp_path):
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_backup_and_restore_continues_as_if_never_stopped(policy, images, tmp_path):
     """All randomness follows from (seed, step), so that Keras' own callback resumes exactly."""
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
                 raise KeyboardInterrupt
+
+    def ready() -> DVAE:
+        with dtype_policy(policy):
+            return compiled()
 
     def fit(model, *extra):
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
@@ -311,10 +316,10 @@ def test_backup_and_restore_continues_as_if_never_stopped(images, tmp_path):
             data, epochs=4, shuffle=False, callbacks=[backup, *extra], verbose=0
         ).history
 
-    reference = compiled().fit(images, batch_size=16, epochs=4, shuffle=False, verbose=0)
+    reference = ready().fit(images, batch_size=16, epochs=4, shuffle=False, verbose=0)
     with pytest.raises(KeyboardInterrupt):
-        fit(compiled(), Stop())
-    assert fit(compiled())["loss"] == reference.history["loss"][2:]
+        fit(ready(), Stop())
+    assert fit(ready())["loss"] == reference.history["loss"][2:]
 
 
 def test_summary_and_plot(images, tmp_path):

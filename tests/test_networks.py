@@ -1,6 +1,8 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import dtype_policy
 from tensorflow_probability import distributions as tfd
 
 from dvae_tf import networks
@@ -18,6 +20,24 @@ def test_any_image_shape(network, likelihood, shape, rng):
     p = decoder(np.zeros((2, 4), np.float32))
     assert p.batch_shape == (2,)
     assert p.event_shape == shape
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize("likelihood", networks.LIKELIHOODS)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_only_hidden_layers_leave_float32(network, likelihood, policy):
+    with dtype_policy(policy):
+        both = networks.NETWORKS[network]((5, 6, 3), 4, likelihood)
+    for model, x in zip(both, (np.ones((2, 5, 6, 3)), np.ones((2, 4))), strict=True):
+        assert {variable.dtype for variable in model.variables} == {"float32"}
+        names = [layer.name for layer in model.layers]
+        hidden = names.index("parameters")
+        for layer in model.layers[1:hidden]:
+            assert layer.compute_dtype == policy.removeprefix("mixed_")
+        for layer in model.layers[hidden:]:
+            assert layer.compute_dtype == "float32"
+        p = model(x).distribution
+        assert {t.dtype for t in p.parameters.values() if tf.is_tensor(t)} == {tf.float32}
 
 
 @pytest.mark.parametrize("network", ["conv", "resnet"])

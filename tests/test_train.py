@@ -171,6 +171,7 @@ def test_resume_continues_a_stopped_run(seconds, num_kept, tmp_path, monkeypatch
         "--noise block --network conv --likelihood bernoulli --schedule constant --patience 1",
         "--noise poisson --network resnet --likelihood continuous_bernoulli --clip",
         "--noise authors_salt_pepper --validation-input clean --binarize threshold",
+        "--network conv --precision mixed_float16 --max-gradient-norm 5",
     ],
 )
 def test_flags_combine(arguments, tmp_path):
