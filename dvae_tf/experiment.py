@@ -51,8 +51,14 @@ def build_corruption(config: Configuration) -> corruptions.Corruption:
 
 def load_dataset(config: Configuration) -> datasets.Dataset:
     """Return the data set of a resolved configuration, limited and binarised as it says."""
-    dataset = datasets.load(config.dataset, data_dir=config.data_dir, split=config.split)
-    return dataset.limited(config.limit).binarized(str(config.binarize), seed=config.seed)
+    dataset = datasets.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        split=config.split,
+        cache=config.cache,
+        limit=config.limit,
+    )
+    return dataset.binarized(str(config.binarize), seed=config.seed)
 
 
 def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVAE:
@@ -125,10 +131,7 @@ def prepare(config: Configuration) -> Run:
     config = dataclasses.replace(config, data_dir=data_dir)
     dataset = load_dataset(config)
     model = build_model(config, dataset.image_shape)
-    mean_image = dataset.train.images.mean(axis=0, dtype=np.float64)
-    if dataset.train.images.dtype == np.uint8:
-        mean_image /= 255
-    networks.start_at_mean(model.decoder, mean_image)
+    networks.start_at_mean(model.decoder, datasets.mean_image(dataset.train))
     compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
     # Encoder, decoder and bound fit together: better known before anything is written.
     example = datasets.as_float(dataset.train.images[:1])
@@ -150,7 +153,7 @@ def train(run: Run, *, verbose: int = 1) -> Outcome:
     """Train a prepared run, and leave model, history and figures in its directory.
 
     Raises:
-        ConfigurationError: if the loss does not stay finite.
+        ConfigurationError: if the loss does not stay finite, or a streamed image cannot be read.
         OSError: if something cannot be written.
     """
     config, dataset, _, run_dir, first_epoch = run
@@ -169,22 +172,34 @@ def train(run: Run, *, verbose: int = 1) -> Outcome:
 def _fit(run: Run, verbose: int) -> None:
     config, dataset, model, run_dir, first_epoch = run
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
-    model.fit(
-        datasets.training_batches(
-            dataset.train,
-            config.batch_size,
-            seed=config.seed,
-            first_step=first_epoch * steps,
-        ),
-        steps_per_epoch=steps,
-        shuffle=False,  # the stream is in its order already
-        epochs=config.epochs,
-        validation_data=datasets.evaluation_batches(
-            dataset.validation, max(config.batch_size, 500)
-        ),
-        callbacks=_callbacks(config, run_dir, dataset),
-        verbose=verbose,
-    )
+    try:
+        model.fit(
+            datasets.training_batches(
+                dataset.train,
+                config.batch_size,
+                seed=config.seed,
+                first_step=first_epoch * steps,
+            ),
+            steps_per_epoch=steps,
+            shuffle=False,  # the stream is in its order already
+            epochs=config.epochs,
+            validation_data=datasets.evaluation_batches(
+                dataset.validation, max(config.batch_size, 500)
+            ),
+            callbacks=_callbacks(config, run_dir, dataset),
+            verbose=verbose,
+        )
+    except tf.errors.OpError:
+        step = int(model.optimizer.iterations)
+        try:
+            datasets.check_training_images(
+                dataset.train, config.batch_size, seed=config.seed, first_step=step
+            )
+        except datasets.DatasetError as error:
+            raise ConfigurationError(
+                f"{error} Repair it, and go on with python train.py --resume {run_dir}"
+            ) from error
+        raise
 
 
 def read_configuration(run_dir: Path) -> Configuration:
