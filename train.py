@@ -9,7 +9,7 @@ from pathlib import Path
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import commands, configuration, experiment, export
+from dvae_tf import commands, configuration, datasets, experiment, export
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,9 +58,11 @@ def _prepare(config: configuration.Configuration) -> experiment.Run:
         data_dir = config.data_dir or saved.data_dir
         config = dataclasses.replace(saved, resume=config.resume, data_dir=data_dir)
     run = experiment.prepare(config)
+    streamed = isinstance(run.dataset.train.images, datasets.Streamed)
     print(
         f"data:  {config.dataset}, {len(run.dataset.train.images)} training images of "
-        f"{' x '.join(map(str, run.dataset.image_shape))}, binarize {config.binarize}\n"
+        f"{' x '.join(map(str, run.dataset.image_shape))}{', read as needed' * streamed}, "
+        f"binarize {config.binarize}\n"
         f"noise: {run.model.corruption.describe()}\n"
         f"model: {config.network} {' '.join(map(str, config.hidden or ()))}, "
         f"{config.latent_dim} latents, {config.likelihood} likelihood, {config.precision}\n"

@@ -28,6 +28,7 @@ Posterior = Literal["conditional", "mixture"]
 Gradient = Literal["reparameterized", "doubly_reparameterized"]
 Binarize = Literal["dynamic", "static", "threshold", "none"]
 SplitKind = Literal["contiguous", "random"]
+Cache = Literal["auto", "memory", "none"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ValidationInput = Literal["corrupted", "clean"]
@@ -104,6 +105,14 @@ class Configuration:
         ),
     ] = None
     limit: Annotated[int | None, _count(_DATA, "Train on the first N training images.")] = None
+    cache: Annotated[
+        Cache,
+        _field(
+            _DATA,
+            "Where the images of a folder or of tfds:NAME are while training: memory, or none for "
+            "reading them from disk as they are needed. auto is none beyond 1 GiB, decoded.",
+        ),
+    ] = "auto"
 
     noise: Annotated[Noise | None, _field(_NOISE, "Corruption p(x~|x).")] = None
     # A float or a pair; not declared so, for some parsers cannot hold a union of both.

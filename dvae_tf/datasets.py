@@ -1,11 +1,11 @@
 """Data sets by name, their splits, and the batches a model is fed.
 
 Images are kept in memory as they come (8-bit where they are 8-bit) and batched by index: a batch
-is one gather. What a training batch holds is a function of (seed, step) alone.
+is one gather. Training images that are too many for it are streamed, read when their batch is due.
+What a training batch holds is a function of (seed, step) alone, and the same in both cases.
 """
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,25 +15,30 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import randomness
+from dvae_tf import randomness, streaming
+from dvae_tf.streaming import DatasetError, Streamed, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 BINARIZATIONS = ("dynamic", "static", "threshold", "none")
 SPLITS = ("contiguous", "random")
+CACHES = ("auto", "memory", "none")
 
 # Which example is in which split does not depend on the seed of a run: runs stay comparable.
 _SPLIT_SEED = 0
 
-
-class DatasetError(ValueError):
-    """The data asked for cannot be used; the message says what to do."""
+# Bytes of training images, decoded, that "auto" holds in memory; of a split for validation or test
+# that could be streamed, as many as the largest such data set has, where each of them is a tenth.
+_MAX_CACHED = 2**30
+_MAX_HELD = _MAX_CACHED // 8
+# The mean of streamed images is that of so many: in no pixel has it a standard error above 0.016.
+_NUM_AVERAGED = 1000
 
 
 class Split(NamedTuple):
     """Images [N, H, W, C], uint8 in 0..255 or float32 in [0, 1], and labels [N] where known."""
 
-    images: np.ndarray
-    labels: np.ndarray | None = None
+    images: np.ndarray | Streamed
+    labels: np.ndarray | Streamed | None = None
 
     def take(self, indices) -> "Split":
         labels = None if self.labels is None else self.labels[indices]
@@ -42,7 +47,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits of one data set."""
+    """Three disjoint splits of one data set, of which only that for training may be streamed."""
 
     name: str
     train: Split
@@ -70,12 +75,21 @@ class Dataset:
                 are, since `DVAE(..., binarize=True)` draws them anew for every step; "none".
             seed: of the training images' draws. Those of validation and test are the same for
                 every seed, so that runs are compared on the same images.
+
+        Raises:
+            DatasetError: if `how` is unknown, or would change streamed images once and for all.
         """
         if how == "none":
             return self
         if how not in BINARIZATIONS:
             raise DatasetError(
                 f"`binarize` must be one of {', '.join(BINARIZATIONS)}. Received: {how!r}."
+            )
+
+        if how != "dynamic" and isinstance(self.train.images, Streamed):
+            raise DatasetError(
+                "`binarize` must be dynamic or none where images are read from disk as they are "
+                f"needed. Received: {how!r}. Give --binarize dynamic, or --cache memory."
             )
 
         def binary(split: Split, *seeds: int) -> Split:
@@ -93,11 +107,44 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test)
 
 
-def as_float(images: np.ndarray) -> np.ndarray:
+def as_float(images: np.ndarray | Streamed) -> np.ndarray:
     """Return images as float32 in [0, 1]."""
+    images = np.asarray(images)
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     return images.astype(np.float32, copy=False)
+
+
+def in_memory(split: Split, num_examples: int | None = None) -> Split:
+    """Return the first `num_examples`, or all; of streamed ones evenly spaced ones, up to 128 MiB.
+
+    Raises:
+        DatasetError: if a streamed image cannot be read; the message names it.
+    """
+    if not isinstance(split.images, Streamed):
+        return split.take(slice(num_examples))
+    count = len(split.images)
+    kept = min(num_examples or count, max(_MAX_HELD * count // split.images.nbytes, 1), count)
+    return _loaded(split.take(np.linspace(0, count - 1, kept).round().astype(int)))
+
+
+def _loaded(split: Split) -> Split:
+    try:
+        images = np.asarray(split.images)
+    except MemoryError as error:
+        raise DatasetError(
+            "`cache` must be auto or none where the images do not fit into memory. "
+            f"Received: images of shape {split.images.shape}. Give --cache none."
+        ) from error
+    return Split(images, None if split.labels is None else np.asarray(split.labels))
+
+
+def mean_image(split: Split) -> np.ndarray:
+    """Return the mean [H, W, C] of the images in [0, 1]; of streamed ones that of 1,000."""
+    if isinstance(split.images, Streamed):
+        split = in_memory(split, _NUM_AVERAGED)
+    mean = np.asarray(split.images).mean(axis=0, dtype=np.float64)
+    return mean / 255 if split.images.dtype == np.uint8 else mean
 
 
 # ---- batches ----
@@ -139,51 +186,82 @@ def training_batches(
         seed: of the order.
         first_step: the step of the first batch; a resumed run gives the one it stopped at.
     """
-    steps = steps_per_epoch(split, batch_size)
     size = min(batch_size, len(split.images))
-    gather = _gather(split)
-    (order_seed,) = randomness.split(randomness.as_seed(seed), 1)
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    batches = _batches(split, steps, _order(split, batch_size, seed), size, whole=True)
+    # A buffer of streamed batches would grow for as long as reading is the slower part.
+    return batches.prefetch(2 if isinstance(split.images, Streamed) else tf.data.AUTOTUNE)
 
-    def batch(step):
-        epoch, index = step // steps, tf.cast(step % steps, tf.int32)
-        places = tf.random.experimental.index_shuffle(
-            index * size + tf.range(size),
-            randomness.fold_in(order_seed, epoch),
-            max_index=len(split.images) - 1,
-        )
-        return tf.ensure_shape(gather(places), (size, *split.images.shape[1:]))
 
-    stream = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    return stream.map(batch).prefetch(tf.data.AUTOTUNE)
+def check_training_images(split: Split, batch_size: int, *, seed: int, first_step: int) -> None:
+    """Read the images of an epoch of training batches once more, after a step that failed.
+
+    Raises:
+        DatasetError: if a streamed image cannot be read; the message names it.
+    """
+    if isinstance(split.images, Streamed):
+        places = _order(split, batch_size, seed)
+        for step in range(first_step, first_step + steps_per_epoch(split, batch_size)):
+            split.images[places(tf.constant(step, tf.int64)).numpy()].check()
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Return one pass over the images in order, the last batch as large as what is left."""
     count = len(split.images)
-    gather = _gather(split)
 
-    def batch(start):
-        return gather(tf.range(start, tf.minimum(start + batch_size, count)))
+    def places(start):
+        return tf.range(start, tf.minimum(start + batch_size, count))
 
-    return tf.data.Dataset.range(0, count, batch_size).map(batch).prefetch(2)
+    starts = tf.data.Dataset.range(0, count, batch_size)
+    return _batches(split, starts, places, batch_size, whole=False).prefetch(2)
 
 
-def _gather(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function from indices to images as floats."""
-    with tf.device("CPU"):  # the data stay in host memory
-        images = tf.constant(split.images)
+def _order(split: Split, batch_size: int, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from steps to the indices of their training batches."""
+    steps = steps_per_epoch(split, batch_size)
+    size = min(batch_size, len(split.images))
+    (order_seed,) = randomness.split(randomness.as_seed(seed), 1)
 
-    def gather(indices):
-        batch = tf.cast(tf.gather(images, indices), tf.float32)
+    def places(step):
+        epoch, index = step // steps, tf.cast(step % steps, tf.int32)
+        return tf.random.experimental.index_shuffle(
+            index * size + tf.range(size),
+            randomness.fold_in(order_seed, epoch),
+            max_index=len(split.images) - 1,
+        )
+
+    return places
+
+
+def _batches(
+    split: Split, numbers: tf.data.Dataset, places: Callable, size: int, *, whole: bool
+) -> tf.data.Dataset:
+    """Return the images at `places(number)` as floats, a batch for every number."""
+    images = split.images
+    shape = (size if whole else None, *images.shape[1:])
+
+    def as_batch(images):
+        batch = tf.ensure_shape(tf.cast(images, tf.float32), shape)
         return batch / 255.0 if images.dtype == tf.uint8 else batch
 
-    return gather
+    if isinstance(images, Streamed):
+        return images.stream(numbers.map(places).unbatch()).batch(size).map(as_batch)
+    with tf.device("CPU"):  # the data stay in host memory
+        held = tf.constant(images)
+    return numbers.map(lambda number: as_batch(tf.gather(held, places(number))))
 
 
 # ---- loading ----
 
 
-def load(name: str, *, data_dir: str | None = None, split: str | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    split: str | None = None,
+    cache: str = "auto",
+    limit: int | None = None,
+) -> Dataset:
     """Load a data set.
 
     Args:
@@ -192,21 +270,50 @@ def load(name: str, *, data_dir: str | None = None, split: str | None = None) ->
         data_dir: directory of TensorFlow Datasets; None takes TFDS_DATA_DIR, or TFDS's default.
         split: "contiguous" blocks or "random" examples, where the data come without a test or
             validation split. None takes contiguous for Frey Faces, a video, and random elsewhere.
+        cache: "memory" holds all images; "none" streams the training images of a folder or of
+            "tfds:NAME"; "auto" streams them if they take more than 1 GiB decoded. With streamed
+            images, validation and test have at most 128 MiB each, evenly spaced, in memory.
+        limit: as `Dataset.limited`.
 
     Raises:
         DatasetError: if the name is unknown or the data are missing, damaged or not images in range.
     """
+    if cache not in CACHES:
+        raise DatasetError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
+    return _cached(_load(name, data_dir, split, cache).limited(limit), cache)
+
+
+def _cached(dataset: Dataset, cache: str) -> Dataset:
+    """Return the data set with as much in memory as `cache` says."""
+    train, validation, test = dataset.train, dataset.validation, dataset.test
+    if not isinstance(train.images, Streamed):
+        if cache == "none":
+            raise DatasetError(
+                "`cache` must be auto or memory, but for a folder of images and tfds:NAME. "
+                f"Received: 'none' for {dataset.name}. Give --cache auto."
+            )
+        return dataset
+    hold = _loaded if cache == "memory" else in_memory
+    if cache == "memory" or (cache == "auto" and train.images.nbytes <= _MAX_CACHED):
+        train = _loaded(train)
+    return replace(dataset, train=train, validation=hold(validation), test=hold(test))
+
+
+def _load(name: str, data_dir: str | None, split: str | None, cache: str) -> Dataset:
+    """Load a data set whose images may be streamed, all of them or none."""
     if split not in (None, *SPLITS):
         raise DatasetError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if name == "digits":
         return _divide(name, _load_digits(), None, split or "random")
     if name == "mnist":
-        return _divide(name, *_load_tfds("mnist", data_dir), split or "random", num_held_out=5000)
+        train, test = _load_tfds("mnist", data_dir, "memory")
+        return _divide(name, train, test, split or "random", num_held_out=5000)
     if name == "frey":
         return _divide(name, _load_frey(data_dir), None, split or "contiguous")
     if name.startswith("tfds:"):
-        return _divide(name, *_load_tfds(name[len("tfds:") :], data_dir), split or "random")
+        train, test = _load_tfds(name[len("tfds:") :], data_dir, cache)
+        return _divide(name, train, test, split or "random")
     path = Path(name).expanduser()
     if path.exists():
         loaders = {".npz": _load_npz, ".npy": _load_npy}
@@ -274,7 +381,7 @@ def _load_digits() -> Split:
     return Split((digits.images[..., None] / 16).astype(np.float32), digits.target)
 
 
-def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split | None]:
+def _load_tfds(name: str, data_dir: str | None, cache: str) -> tuple[Split, Split | None]:
     # Importing TFDS takes seconds: only those who use it pay.
     import tensorflow_datasets as tfds
 
@@ -283,7 +390,7 @@ def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split | None]:
     except Exception as error:
         raise DatasetError(
             f"`tfds:NAME` must name a data set of TensorFlow Datasets. Received: {name!r} "
-            f"({_first_line(error)})."
+            f"({first_line(error)})."
         ) from error
     features = builder.info.features
     if features is None or "image" not in features:
@@ -295,19 +402,45 @@ def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split | None]:
         if name == "mnist" and not Path(builder.data_dir).exists():
             _require_network("https://storage.googleapis.com")
         builder.download_and_prepare()
-        splits = {
-            key: _read_tfds(builder, key) for key in ("train", "test") if key in builder.info.splits
-        }
+        keys = [key for key in ("train", "test") if key in builder.info.splits]
+        read = _read_tfds
+        if "train" in keys and (
+            cache == "none" or (cache == "auto" and _decoded_bytes(builder, keys) > _MAX_CACHED)
+        ):
+            read = _stream_tfds
+        splits = {key: read(builder, key) for key in keys}
     except DatasetError:
         raise
     except Exception as error:
         raise DatasetError(
-            f"{name} could not be prepared in {builder.data_dir} ({_first_line(error)}). Check the "
+            f"{name} could not be prepared in {builder.data_dir} ({first_line(error)}). Check the "
             "network, or give the directory where it is prepared with --data-dir or TFDS_DATA_DIR."
         ) from error
     if "train" not in splits:
         raise DatasetError(f"The data set must have a split `train`. Received: {name!r}.")
     return splits["train"], splits.get("test")
+
+
+def _decoded_bytes(builder, splits: list[str]) -> int:
+    """Return the bytes of all images, if they have one shape."""
+    image = builder.info.features["image"]
+    shape = image.shape
+    if None in shape:
+        shape = next(iter(builder.as_dataset(split="train").take(1)))["image"].shape
+    count = sum(builder.info.splits[split].num_examples for split in splits)
+    return count * int(np.prod(shape)) * np.dtype(image.np_dtype).itemsize
+
+
+def _stream_tfds(builder, split: str) -> Split:
+    names = [name for name in ("image", "label") if name in builder.info.features]
+    columns = streaming.tfds_columns(builder, split, names)
+    images = columns["image"]
+    if images.dtype != np.uint8 or len(images.shape) != 4:
+        raise DatasetError(
+            "Images that are streamed must be uint8 [height, width, channels]. Received: "
+            f"{images.dtype} {list(images.shape[1:])} in {builder.name}. Give --cache memory."
+        )
+    return Split(images, columns.get("label"))
 
 
 def _read_tfds(builder, split: str) -> Split:
@@ -354,7 +487,7 @@ def _load_frey(data_dir: str | None) -> Split:
     except Exception as error:
         raise DatasetError(
             f"{frey_faces.FILE_NAME} must be downloadable from {frey_faces.URL}, or lie in "
-            f"{manual_file.parent} ({_first_line(error)}). Put the file there, or name another "
+            f"{manual_file.parent} ({first_line(error)}). Put the file there, or name another "
             "TFDS directory with --data-dir."
         ) from error
     return Split(frames["image"].numpy()[np.argsort(frames["frame"].numpy())])
@@ -430,7 +563,7 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # NumPy raises many types on a damaged file
         raise DatasetError(
             f"{path} must be a readable {path.suffix} file of plain arrays. "
-            f"Received: {_first_line(error)}."
+            f"Received: {first_line(error)}."
         ) from error
 
 
@@ -440,28 +573,11 @@ def _load_folder(path: Path) -> tuple[Split, None]:
         raise DatasetError(
             f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any."
         )
-    images: list[np.ndarray] = []
-    for file in files:
-        try:
-            image = tf.io.decode_image(file.read_bytes(), expand_animations=False).numpy()
-        except (tf.errors.InvalidArgumentError, OSError) as error:
-            raise DatasetError(
-                f"{file} must be a readable image. Received: {_first_line(error)}."
-            ) from error
-        if image.shape[-1] in (2, 4):
-            image = image[..., :-1]  # an alpha channel is no part of the picture
-        if images and image.shape != images[0].shape:
-            raise DatasetError(
-                "All images must have one size and one number of channels. Received: "
-                f"{image.shape} in {file}, {images[0].shape} in {files[0]}."
-            )
-        images.append(image)
     # Images in sub-folders are labelled by them.
-    classes = sorted({file.parent.name for file in files if file.parent != path})
     labels = None
-    if classes and all(file.parent != path for file in files):
-        labels = np.array([classes.index(file.parent.name) for file in files])
-    return Split(_checked(np.stack(images), str(path)), labels), None
+    if all(file.parent != path for file in files):
+        _, labels = np.unique([file.parent.name for file in files], return_inverse=True)
+    return Split(streaming.image_files(files), labels), None
 
 
 def _checked(images: np.ndarray, where: str) -> np.ndarray:
@@ -496,9 +612,3 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
             f"Received: values from {low:g} to {high:g}. {remedy}"
         )
     return images.astype(np.float32)
-
-
-def _first_line(error: BaseException) -> str:
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error))  # TensorFlow's names of nodes
-    text = re.sub(r"\s+", " ", text).strip() or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -225,13 +225,14 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
         "active_units": int(metrics.active_units(means).sum()),
         "kl_per_unit": [float(v) for v in per_unit],
     }
-    some = train.take(slice(settings.num_probed))
+    some = datasets.in_memory(train, settings.num_probed)
     if some.labels is None or len(np.unique(some.labels)) < 2:
         return features, {}
+    labels = np.asarray(some.labels)
     latents, _ = _posterior(model, datasets.as_float(some.images))
     return features, {
-        "linear": metrics.fit_linear_probe(latents, some.labels),
-        "nearest_neighbours": metrics.fit_nearest_neighbours(latents, some.labels),
+        "linear": metrics.fit_linear_probe(latents, labels),
+        "nearest_neighbours": metrics.fit_nearest_neighbours(latents, labels),
     }
 
 

@@ -59,8 +59,14 @@ def build_corruption(config: Configuration) -> corruptions.Corruption:
 
 def load_dataset(config: Configuration) -> datasets.Dataset:
     """Return the data set of a resolved configuration, limited and binarised as it says."""
-    dataset = datasets.load(config.dataset, data_dir=config.data_dir, split=config.split)
-    return dataset.limited(config.limit).binarized(str(config.binarize), seed=config.seed)
+    dataset = datasets.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        split=config.split,
+        cache=config.cache,
+        limit=config.limit,
+    )
+    return dataset.binarized(str(config.binarize), seed=config.seed)
 
 
 def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVAE:
@@ -159,12 +165,9 @@ def prepare(config: Configuration) -> Run:
             "--run-dir must be given to every worker, the same one. Received: none. Add it."
         )
     dataset = load_dataset(config)
-    mean_image = dataset.train.images.mean(axis=0, dtype=np.float64)
-    if dataset.train.images.dtype == np.uint8:
-        mean_image /= 255
     with strategy.scope():
         model = build_model(config, dataset.image_shape)
-        networks.start_at_mean(model.decoder, mean_image)
+        networks.start_at_mean(model.decoder, datasets.mean_image(dataset.train))
         compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
     # Encoder, decoder and bound fit together: better known before anything is written.
     example = datasets.as_float(dataset.train.images[:1])
@@ -190,13 +193,17 @@ def train(run: Run, *, verbose: int = 1) -> Outcome | None:
         what the run reached; None in workers that are not the chief, which writes everything.
 
     Raises:
-        ConfigurationError: if the loss does not stay finite.
+        ConfigurationError: if the loss does not stay finite, or a streamed image cannot be read.
         OSError: if something cannot be written.
     """
     run_dir = run.run_dir
     if not _is_trained(run_dir, run.config):
         guard = callbacks.FiniteGuard()
-        _fit(run, guard, verbose)
+        try:
+            _fit(run, guard, verbose)
+        except tf.errors.OpError:
+            _check_images(run)
+            raise
         if guard.epoch is not None:
             raise ConfigurationError(_diagnose(run, guard.epoch))
     if not run.is_chief:
@@ -247,6 +254,21 @@ def _position(checkpoint: checkpoints.Checkpoint | None) -> tuple[int, int]:
     if checkpoint is None:
         return 0, 0
     return checkpoint.state["epoch"], checkpoint.state["step_in_epoch"]
+
+
+def _check_images(run: Run) -> None:
+    """After a step that failed: say which image it is that cannot be read, if that is why."""
+    try:
+        datasets.check_training_images(
+            run.dataset.train,
+            run.config.batch_size,
+            seed=run.config.seed,
+            first_step=int(run.model.optimizer.iterations),
+        )
+    except datasets.DatasetError as error:
+        raise ConfigurationError(
+            f"{error} Repair it, and go on with python train.py --resume {run.run_dir}"
+        ) from error
 
 
 def _diagnose(run: Run, epoch: int) -> str:

@@ -16,12 +16,13 @@ def test_choices_are_those_of_the_modules():
     assert get_args(configuration.Gradient) == model.GRADIENTS
     assert get_args(configuration.Binarize) == datasets.BINARIZATIONS
     assert get_args(configuration.SplitKind) == datasets.SPLITS
+    assert get_args(configuration.Cache) == datasets.CACHES
     assert get_args(configuration.Preset) == tuple(configuration.PRESETS)
 
 
 def test_every_flag_of_the_command_line(capsys):
     line = (
-        "--dataset mnist --data-dir d --split contiguous --binarize static --limit 5 "
+        "--dataset mnist --data-dir d --split contiguous --binarize static --limit 5 --cache memory "
         "--noise gaussian --noise-level 0.1:0.3 --clip --objective iwae --posterior mixture "
         "--num-corruptions 2 --num-samples 3 --gradient reparameterized --kl-warmup 4 "
         "--likelihood gaussian --network conv --hidden 8 16 --activation relu --latent-dim 6 "
@@ -36,6 +37,7 @@ def test_every_flag_of_the_command_line(capsys):
         split="contiguous",
         binarize="static",
         limit=5,
+        cache="memory",
         noise="gaussian",
         noise_level=(0.1, 0.3),
         clip=True,

@@ -318,6 +318,199 @@ class TestFiles:
             datasets.load("digits", split="sorted")
 
 
+def save_images(folder, images):
+    """Write images as PNG files into two sub-folders, in their order."""
+    for index, image in enumerate(images):
+        path = folder / "ab"[index * 2 // len(images)] / f"{index:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, image, scale=False)
+    return sorted(folder.rglob("*.png"))
+
+
+def training_batches(dataset, count, **kwargs):
+    stream = datasets.training_batches(dataset.train, 16, seed=1, **kwargs)
+    return list(stream.take(count).as_numpy_iterator())
+
+
+def cut(file):
+    """Take the pixels of an image file, and leave its header."""
+    file.write_bytes(file.read_bytes()[:60])
+
+
+class TestStreamedFolder:
+    @pytest.fixture
+    def images(self, rng):
+        return rng.integers(0, 256, (80, 6, 5, 3)).astype(np.uint8)
+
+    @pytest.fixture
+    def folder(self, images, tmp_path):
+        save_images(tmp_path / "photos", images)
+        return str(tmp_path / "photos")
+
+    @pytest.fixture
+    def streamed(self, folder):
+        return datasets.load(folder, cache="none")
+
+    def test_is_the_one_in_memory(self, folder, streamed):
+        held = datasets.load(folder, cache="memory")
+        assert isinstance(streamed.train.images, datasets.Streamed)
+        assert isinstance(held.train.images, np.ndarray)
+        assert streamed.image_shape == held.image_shape == (6, 5, 3)
+        for name in ("train", "validation", "test"):
+            ours, theirs = getattr(streamed, name), getattr(held, name)
+            assert ours.images.shape == theirs.images.shape
+            np.testing.assert_array_equal(ours.images, theirs.images)
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
+        ours, theirs = (training_batches(dataset, 11) for dataset in (streamed, held))
+        np.testing.assert_array_equal(ours, theirs)
+        ours, theirs = (datasets.evaluation_batches(d.train, 30) for d in (streamed, held))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_is_resumed_at_any_step(self, streamed):
+        assert datasets.steps_per_epoch(streamed.train, 16) == 4
+        whole = training_batches(streamed, 10)
+        for first in range(1, 10):
+            resumed = training_batches(streamed, 10 - first, first_step=first)
+            np.testing.assert_array_equal(resumed, whole[first:])
+        assert np.any(whole[0] != whole[4])  # another epoch, another order
+
+    def test_auto_streams_what_is_too_large(self, folder, monkeypatch):
+        monkeypatch.setattr(datasets, "_MAX_CACHED", 64 * 90)
+        assert isinstance(datasets.load(folder).train.images, np.ndarray)
+        monkeypatch.setattr(datasets, "_MAX_CACHED", 64 * 90 - 1)
+        assert isinstance(datasets.load(folder).train.images, datasets.Streamed)
+        # What counts is what is trained on.
+        assert isinstance(datasets.load(folder, limit=63).train.images, np.ndarray)
+
+    def test_limit_takes_the_first_training_examples(self, folder, streamed):
+        limited = datasets.load(folder, cache="none", limit=7)
+        assert isinstance(limited.train.images, datasets.Streamed)
+        np.testing.assert_array_equal(limited.train.images, streamed.train.images[:7])
+        np.testing.assert_array_equal(limited.train.labels, streamed.train.labels[:7])
+        np.testing.assert_array_equal(limited.test.images, streamed.test.images)
+
+    def test_what_is_held_for_validation_is_bounded_and_spread(self, folder, streamed, monkeypatch):
+        monkeypatch.setattr(datasets, "_MAX_HELD", 4 * 90 - 1)
+        bounded = datasets.load(folder, cache="none")
+        for ours, theirs in (
+            (bounded.validation, streamed.validation),
+            (bounded.test, streamed.test),
+        ):
+            assert isinstance(ours.images, np.ndarray)
+            np.testing.assert_array_equal(ours.images, theirs.images[[0, 4, 7]])
+            np.testing.assert_array_equal(ours.labels, theirs.labels[[0, 4, 7]])
+        assert len(datasets.load(folder, cache="memory").test.images) == 8
+
+    def test_mean_image_is_of_some_images(self, streamed, images, monkeypatch):
+        kept = np.asarray(streamed.train.images)
+        np.testing.assert_allclose(datasets.mean_image(streamed.train), kept.mean(0) / 255)
+        monkeypatch.setattr(datasets, "_NUM_AVERAGED", 2)
+        expected = kept[[0, 63]].mean(0) / 255
+        np.testing.assert_allclose(datasets.mean_image(streamed.train), expected)
+
+    def test_binarization_is_dynamic_or_none(self, streamed):
+        assert streamed.binarized("none") is streamed
+        binary = streamed.binarized("dynamic")
+        assert binary.train is streamed.train
+        assert set(np.unique(binary.test.images)) == {0, 255}
+        for how in ("static", "threshold"):
+            with pytest.raises(DatasetError, match=f"Received: '{how}'.* --cache memory"):
+                streamed.binarized(how)
+
+    def test_is_for_folders_and_tfds_only(self, write_npz):
+        for name in ("digits", write_npz(images=numbered(10))):
+            with pytest.raises(
+                DatasetError, match=r"must be auto or memory.* Received: 'none' for"
+            ):
+                datasets.load(name, cache="none")
+        with pytest.raises(DatasetError, match="must be one of auto, memory, none"):
+            datasets.load("digits", cache="disk")
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_refuses_other_shapes_at_once(self, channels, folder, images, tmp_path):
+        odd = images[0, :, : 4 if channels == 3 else 5, :channels]
+        keras.utils.save_img(tmp_path / "photos" / "a" / "zzz.png", odd, scale=False)
+        with pytest.raises(DatasetError, match=r"one size and one number .* in .*zzz\.png"):
+            datasets.load(folder, cache="none")
+
+    def test_names_the_file_that_ends_training(self, folder, tmp_path):
+        dataset = datasets.load(folder, cache="none")
+        path = tmp_path / "photos" / "b" / "060.png"
+        cut(path)
+        for cache in ("none", "memory"):
+            with pytest.raises(DatasetError, match=r"060\.png must be a readable image"):
+                datasets.check_training_images(
+                    datasets.load(folder, cache=cache).train, 16, seed=1, first_step=5
+                )
+        path.unlink()
+        with pytest.raises(DatasetError, match=r"060\.png must be a readable image.*No such file"):
+            datasets.check_training_images(dataset.train, 16, seed=1, first_step=5)
+
+    def test_other_mistakes_of_a_step_are_not_its_images(self, streamed):
+        datasets.check_training_images(streamed.train, 16, seed=1, first_step=0)
+
+
+class TestStreamedTfds:
+    @pytest.fixture
+    def builder(self, tmp_path, rng):
+        """A data set of 5 shards of 24 images each."""
+        import tensorflow_datasets as tfds
+
+        images = rng.integers(0, 256, (120, 4, 3, 1)).astype(np.uint8)
+
+        class NoisySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                image = tfds.features.Image(shape=(None, None, 1))
+                features = {"id": np.int64, "image": image, "label": np.int64}
+                features = tfds.features.FeaturesDict(features)
+                return tfds.core.DatasetInfo(builder=self, features=features)
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self):
+                for index, image in enumerate(images):
+                    yield index, {"id": index, "image": image, "label": index % 7}
+
+        builder = NoisySquares(data_dir=tmp_path)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=5))
+        return builder
+
+    def load(self, builder, **kwargs):
+        return datasets.load(f"tfds:{builder.name}", data_dir=str(builder._data_dir_root), **kwargs)
+
+    def test_is_the_one_in_memory(self, builder, monkeypatch):
+        held, streamed = (self.load(builder, cache=cache) for cache in ("auto", "none"))
+        assert len(builder.info.splits["train"].shard_lengths) == 5
+        assert isinstance(held.train.images, np.ndarray)
+        assert isinstance(streamed.train.images, datasets.Streamed)
+        for name in ("train", "validation", "test"):
+            ours, theirs = getattr(streamed, name), getattr(held, name)
+            np.testing.assert_array_equal(ours.images, theirs.images)
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
+        ours, theirs = (training_batches(dataset, 14) for dataset in (streamed, held))
+        np.testing.assert_array_equal(ours, theirs)
+        for first in (1, 7):
+            resumed = training_batches(streamed, 14 - first, first_step=first)
+            np.testing.assert_array_equal(resumed, theirs[first:])
+        monkeypatch.setattr(datasets, "_MAX_CACHED", 96 * 12 - 1)
+        assert isinstance(self.load(builder).train.images, datasets.Streamed)
+
+    def test_names_what_is_damaged(self, builder):
+        dataset = self.load(builder, cache="none")
+        (shard, *_) = sorted(builder.data_path.glob("*.tfrecord*"))
+        content = shard.read_bytes()
+        shard.write_bytes(content.replace(b"IDAT", b"TADI"))
+        with pytest.raises(DatasetError, match=r"the record at byte \d+ of .*tfrecord.* must be"):
+            datasets.check_training_images(dataset.train, 16, seed=1, first_step=0)
+        shard.write_bytes(content[:-10])
+        with pytest.raises(DatasetError, match=r"must hold 24 whole records\. Received: 23"):
+            self.load(builder, cache="none")
+
+
 class TestFrey:
     @pytest.fixture
     def tfds_with_faces(self, tmp_path, rng):

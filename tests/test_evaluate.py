@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -228,3 +229,24 @@ def test_colour_images_without_labels(tmp_path, rng, monkeypatch):
     assert measured["features"]["probes"] == []
     assert "bits_per_dimension" not in measured
     assert not (tmp_path / "run" / "evaluation" / "probe.png").exists()
+
+
+def test_streamed_images_are_measured_as_those_in_memory(tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for index, image in enumerate(rng.integers(0, 256, (40, 8, 8, 1))):
+        path = tmp_path / "photos" / "ab"[index % 2] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, image, scale=False)
+    words = ["--dataset", "photos", "--cache", "none", "--epochs", "1", "--network", "mlp"]
+    assert train.main([*words, "--hidden", "4", "--run-dir", "run"]) == 0
+    fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
+    metrics = tmp_path / "run" / "evaluation" / "metrics.json"
+    assert evaluate.main(["run", *fast]) == 0
+    streamed = json.loads(metrics.read_text())
+    config = tmp_path / "run" / "config.json"
+    text = config.read_text()
+    assert '"cache": "none"' in text
+    config.write_text(text.replace('"cache": "none"', '"cache": "memory"'))
+    assert evaluate.main(["run", *fast]) == 0
+    assert json.loads(metrics.read_text()) == streamed
+    assert streamed["features"]["probes"]

@@ -188,6 +188,46 @@ def test_trains_on_colour_images_of_odd_size(tmp_path, rng, monkeypatch):
 
 
 @pytest.fixture
+def folder(tmp_path, rng):
+    """A folder of 60 images."""
+    directory = tmp_path / "photos"
+    directory.mkdir()
+    for index, image in enumerate(rng.integers(0, 256, (60, 8, 8, 1))):
+        keras.utils.save_img(directory / f"{index:02d}.png", image, scale=False)
+    return directory
+
+
+STREAMED = ["--epochs", "2", "--batch-size", "8", "--network", "mlp", "--hidden", "8"]
+
+
+def test_a_streamed_run_is_that_in_memory(folder, tmp_path, capsys):
+    for cache in ("none", "memory"):
+        words = ["--dataset", str(folder), "--cache", cache, "--run-dir", str(tmp_path / cache)]
+        assert train.main([*words, *STREAMED]) == 0
+        shown = "48 training images of 8 x 8 x 1, read as needed," in capsys.readouterr().out
+        assert shown == (cache == "none")
+    ours, theirs = ((tmp_path / name / "history.csv").read_bytes() for name in ("none", "memory"))
+    assert ours == theirs
+
+
+# The failed run never closes its history; a process would end here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_streamed_image_ends_training_in_one_line(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dvae_tf.datasets._NUM_AVERAGED", 1)  # leaves the others to training
+    run_dir = tmp_path / "run"
+    damaged = folder / "33.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:60])  # its header is whole
+    words = ["--dataset", str(folder), "--cache", "none", "--run-dir", str(run_dir), *STREAMED]
+    assert train.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "33.png must be a readable image" in line
+    assert f"--resume {run_dir}" in line
+    damaged.write_bytes(whole)
+    assert train.main(["--resume", str(run_dir)]) == 0
+
+
+@pytest.fixture
 def bad_data(tmp_path, rng):
     good = rng.random((20, 4, 4, 1))
     np.save(tmp_path / "wide.npy", good * 255)
