@@ -144,6 +144,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._best: dict[str, np.ndarray] = {}
         self._best_bound = -math.inf
         self._is_best_written = True
+        self._copy: keras.Model | None = None
         self._is_new = resumed is None
         # Of the epoch in hand: the running means, and the steps that lie behind the checkpoint.
         self._means: list[list[float]] = []
@@ -172,7 +173,7 @@ class Checkpointing(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done = self._offset + batch + 1
         # Of several replicas each has means of its own: their runs go on from ends of epochs.
-        is_alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        is_alone = self.model.distribute_strategy.num_replicas_in_sync == 1
         if is_alone and done < self._steps_per_epoch and self._is_due():
             self._save(self._epoch, done)
 
@@ -211,16 +212,18 @@ class Checkpointing(keras.callbacks.Callback):
         step = epoch * self._steps_per_epoch + step_in_epoch
         # The model first: a checkpoint that says that training has ended must not be ahead of it.
         if not self._is_best_written:
-            self._write_best(arrays)
+            self._write_best()
         checkpoints.save(self.run_dir / "checkpoints", checkpoints.Checkpoint(step, both, state))
 
-    def _write_best(self, current: dict[str, np.ndarray]) -> None:
-        checkpoints.restore(self.model, self._best)
-        try:
-            with files.appearing(self.run_dir / "model.keras") as path:
-                self.model.save(path)
-        finally:
-            checkpoints.restore(self.model, current)
+    def _write_best(self) -> None:
+        # From a copy of one device: of a distributed model some variables are read by all workers
+        # together, and only one is here.
+        if self._copy is None:
+            self._copy = type(self.model).from_config(self.model.get_config())
+            self._copy.compile_from_config(self.model.get_compile_config())
+        checkpoints.restore(self._copy, self._best)
+        with files.appearing(self.run_dir / "model.keras") as path:
+            self._copy.save(path)
         self._is_best_written = True
 
 

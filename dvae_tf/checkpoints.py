@@ -104,7 +104,8 @@ def restore(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     return [*model.weights, *model.optimizer.variables]
 
 

@@ -219,6 +219,11 @@ def finish(run_dir: Path) -> None:
 def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
     config, dataset, model, _, resumed, *_ = run
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
+    # Replicas take equal shares of every batch.
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    validation = dataset.validation.take(
+        slice(len(dataset.validation.images) // replicas * replicas)
+    )
     epoch, step = _position(resumed)
     selected = [guard, *_callbacks(run)]
 
@@ -230,7 +235,7 @@ def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
             initial_epoch=first_step // steps,
             epochs=last_epoch,
             validation_data=datasets.evaluation_batches(
-                dataset.validation, max(config.batch_size, 500)
+                validation, max(config.batch_size, 500 // replicas * replicas)
             ),
             callbacks=selected,
             verbose=verbose if run.is_chief else 0,
@@ -263,7 +268,7 @@ def _check_images(run: Run) -> None:
             run.dataset.train,
             run.config.batch_size,
             seed=run.config.seed,
-            first_step=int(run.model.optimizer.iterations),
+            first_step=int(keras.ops.convert_to_numpy(run.model.optimizer.iterations)),
         )
     except datasets.DatasetError as error:
         raise ConfigurationError(
