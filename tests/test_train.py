@@ -162,6 +162,14 @@ def test_resume_continues_a_stopped_run(seconds, num_kept, tmp_path, monkeypatch
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_killed_run_goes_on_as_if_it_had_not_been():
+    """More kills, and in more places, with `python tests/kill_and_resume.py`."""
+    words = ["tests/kill_and_resume.py", "--kills", "1", "--places", "checkpoint"]
+    result = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr[-2000:]
+    assert result.stdout.splitlines()[-1] == "2 of 2 equal"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
