@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import checkpoints, figures, files
+from dvae_tf import checkpoints, counts, figures, files
 
 
 class KLWarmUp(keras.callbacks.Callback):
@@ -27,8 +27,7 @@ class KLWarmUp(keras.callbacks.Callback):
 
     def __init__(self, epochs: int):
         super().__init__()
-        if epochs < 1:
-            raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}.")
+        counts.check("epochs", epochs)
         self.epochs = epochs
 
     def on_train_begin(self, logs=None):
@@ -55,8 +54,7 @@ class ImageGrid(keras.callbacks.Callback):
 
     def __init__(self, clean, noisy, *, directory=None, log_dir=None, every: int = 10):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1. Received: every={every}.")
+        counts.check("every", every)
         self.clean = np.asarray(clean, np.float32)
         self.noisy = np.asarray(noisy, np.float32)
         self.directory = None if directory is None else Path(directory)

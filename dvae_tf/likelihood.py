@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from dvae_tf import bounds, corruptions, layers, randomness
+from dvae_tf import bounds, corruptions, counts, layers, randomness
 
 # Rows that a decoder sees at once: large enough for its matrix products, small enough for memory.
 _ROWS = 5000
@@ -90,8 +90,7 @@ def importance_sampling(
         ("num_corruptions", num_corruptions),
         ("rows", rows),
     ):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+        counts.check(name, value)
     if num_corruptions > 1 and corruption is None:
         raise ValueError(
             "`num_corruptions` must be 1 without a corruption. "

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, corruptions, layers, likelihood, randomness
+from dvae_tf import bounds, corruptions, counts, layers, likelihood, randomness
 
 OBJECTIVES = ("elbo", "iwae")
 POSTERIORS = ("conditional", "mixture")
@@ -368,7 +368,7 @@ class DVAE(keras.Model):
             mean: (1/S) sum_s E[x|z_s], z_s ~ q(z|x~).
             stddev: the square root of (1/S) sum_s Var[x|z_s] + Var_s E[x|z_s].
         """
-        _check_count("num_samples", num_samples, 0)
+        counts.check("num_samples", num_samples, 0)
         q = self.encoder(_as_images(noisy))
         if num_samples == 0:
             p = self.decoder(q.mean())
@@ -383,7 +383,7 @@ class DVAE(keras.Model):
 
     def sample(self, num_images: int, *, seed: int = 0) -> tf.Tensor:
         """Return the mean images E[x|z] of `num_images` latents z ~ p(z): [n, H, W, C]."""
-        _check_count("num_images", num_images, 0)
+        counts.check("num_images", num_images, 0)
         seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
         return self.decoder(randomness.normal([num_images, self.latent_dim], seed)).mean()
 
@@ -395,7 +395,7 @@ class DVAE(keras.Model):
             num_samples: K, latent samples for the reconstruction term.
             seed: of the samples.
         """
-        _check_count("num_samples", num_samples, 1)
+        counts.check("num_samples", num_samples, 1)
         x = _as_images(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x)
@@ -459,10 +459,7 @@ def check_bound(
                 f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}."
             )
     for name, count in (("num_corruptions", num_corruptions), ("num_samples", num_samples)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(
-                f"`{name}` must be an integer of at least 1. Received: {name}={count!r}."
-            )
+        counts.check(name, count)
     if gradient == "doubly_reparameterized" and (objective, posterior) != ("iwae", "conditional"):
         raise ValueError(
             "gradient='doubly_reparameterized' must go with objective='iwae' and "
@@ -480,11 +477,6 @@ def _as_images(x) -> tf.Tensor:
             f"Received: dtype {images.dtype.name}. Divide 8-bit images by 255."
         )
     return tf.cast(images, tf.float32)
-
-
-def _check_count(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
 
 
 def _latent_dim(decoder) -> int:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import scipy.special
 
-from dvae_tf import layers
+from dvae_tf import counts, layers
 
 Shape = tuple[int, int, int]
 
@@ -166,20 +166,18 @@ def start_at_mean(decoder: keras.Model, mean_image: np.ndarray) -> None:
 
 
 def _check(image_shape, latent_dim, likelihood, sizes, sizes_name) -> None:
-    if len(image_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in image_shape):
+    is_shape = isinstance(image_shape, (tuple, list)) and len(image_shape) == 3
+    if not is_shape or not all(map(counts.is_count, image_shape)):
         raise ValueError(
             "`image_shape` must be (height, width, channels), all positive. "
             f"Received: image_shape={image_shape!r}."
         )
-    if not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(
-            f"`latent_dim` must be a positive integer. Received: latent_dim={latent_dim!r}."
-        )
-    if likelihood not in LIKELIHOODS:
+    counts.check("latent_dim", latent_dim)
+    if not isinstance(likelihood, str) or likelihood not in LIKELIHOODS:
         raise ValueError(
             f"`likelihood` must be one of {', '.join(LIKELIHOODS)}. Received: {likelihood!r}."
         )
-    if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
+    if not isinstance(sizes, (tuple, list)) or not (sizes and all(map(counts.is_count, sizes))):
         raise ValueError(
             f"`{sizes_name}` must hold at least one positive integer. Received: {sizes!r}."
         )

@@ -29,19 +29,24 @@ def as_seed(seed: int | Sequence[int] | tf.Tensor) -> tf.Tensor:
     Raises:
         ValueError: if an integer is out of range or a tensor is not of shape [2].
     """
-    if isinstance(seed, (int, np.integer)):
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         if not 0 <= seed < 2**62:
             raise ValueError(
                 f"`seed` must be an integer from 0 to 2**62 - 1. Received: seed={seed}."
             )
         return tf.constant([int(seed) & 0x7FFFFFFF, int(seed) >> 31], tf.int32)
-    tensor = tf.cast(tf.convert_to_tensor(seed), tf.int32)
-    if tensor.shape != (2,):
+    try:
+        tensor = tf.convert_to_tensor(seed)
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
-            "`seed` must be an integer or have shape [2]. "
-            f"Received: a tensor of shape {tuple(tensor.shape)}."
+            f"`seed` must be an integer or two of them. Received: seed={seed!r}."
+        ) from error
+    if tensor.shape != (2,) or not tensor.dtype.is_integer:
+        raise ValueError(
+            "`seed` must be an integer or have shape [2] and hold integers. "
+            f"Received: a tensor of shape {tuple(tensor.shape)}, {tensor.dtype.name}."
         )
-    return tensor
+    return tf.cast(tensor, tf.int32)
 
 
 def fold_in(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:

@@ -7,8 +7,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hypothesis
 import numpy as np
 import pytest
+
+# The same inputs in every run; `--hypothesis-profile=long` tries more of them, and others each time.
+hypothesis.settings.register_profile("short", max_examples=40, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("long", max_examples=700, deadline=None)
+hypothesis.settings.load_profile("short")
 
 ROOT = Path(__file__).resolve().parents[1]
 

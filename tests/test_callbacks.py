@@ -36,7 +36,7 @@ def test_kl_warm_up_refuses_the_doubly_reparameterized_gradient(rng):
     model.compile("adam")
     with pytest.raises(ValueError, match="KLWarmUp must go with gradient='reparameterized'"):
         fit(model, rng.random((4, 4, 4, 1)), callbacks.KLWarmUp(2))
-    with pytest.raises(ValueError, match="`epochs` must be at least 1"):
+    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1"):
         callbacks.KLWarmUp(0)
 
 
@@ -50,5 +50,5 @@ def test_image_grid_writes_to_disk_and_tensorboard(model, rng, tmp_path):
     assert names == ["denoising-0002.png", "denoising-0004.png"]
     (events,) = (tmp_path / "logs").iterdir()
     assert b"\x89PNG" in events.read_bytes()
-    with pytest.raises(ValueError, match="`every` must be at least 1"):
+    with pytest.raises(ValueError, match="`every` must be an integer of at least 1"):
         callbacks.ImageGrid(images, images, every=0)

@@ -438,7 +438,7 @@ def test_methods_refuse_integers_and_counts(images):
         lambda: model.denoise(images, num_samples=-1),
         lambda: model.sample(-1),
     ):
-        with pytest.raises(ValueError, match="must be at least"):
+        with pytest.raises(ValueError, match="must be an integer of at least"):
             call()
 
 

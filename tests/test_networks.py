@@ -81,7 +81,7 @@ def test_start_at_mean(network, likelihood, tolerance):
     [
         (((28, 28), 2), "`image_shape` must be"),
         (((28, 28, 0), 2), "`image_shape` must be"),
-        (((28, 28, 1), 0), "`latent_dim` must be a positive integer"),
+        (((28, 28, 1), 0), "`latent_dim` must be an integer of at least 1"),
         (((28, 28, 1), 2, "poisson"), "`likelihood` must be one of bernoulli, gaussian"),
     ],
 )
