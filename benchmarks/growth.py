@@ -108,17 +108,22 @@ def time_of(name: str, value: int) -> float:
     return 1e3 * statistics.median(fit(steps * batch_size, 4, **fields).seconds[1:]) / steps
 
 
+def slope(x, y) -> tuple[float, float]:
+    """Return the least-squares slope of y over x, and its standard error."""
+    x, y = np.asarray(x) - np.mean(x), np.asarray(y) - np.mean(y)
+    value = float(x @ y / (x @ x))
+    rest = y - value * x
+    return value, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
+
+
 def memory_over_epochs() -> dict:
     """Return the resident memory after each epoch, and its slope over the last three quarters."""
     mib = fit(2000, EPOCHS).mib
     kept = np.array(mib[EPOCHS // 4 :]) * 1024
-    epochs = np.arange(len(kept)) - (len(kept) - 1) / 2
-    slope = float(epochs @ kept / (epochs @ epochs))
-    rest = kept - kept.mean() - slope * epochs
-    error = math.sqrt(float(rest @ rest) / (len(kept) - 2) / float(epochs @ epochs))
+    per_epoch, error = slope(np.arange(len(kept)), kept)
     return {
         "mib": [round(value, 1) for value in mib],
-        "kib_per_epoch": round(slope, 2),
+        "kib_per_epoch": round(per_epoch, 2),
         "standard_error": round(error, 2),
     }
 

@@ -38,7 +38,7 @@ from dvae_tf.model import DVAE
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 _NUM_SHOWN = 10
 # Values of validation images, evenly spaced, of which figures tell the PSNR: drawing the noise of all
-# of them at once takes about 64 bytes a value.
+# of them at once takes about 70 bytes a value.
 _MAX_MEASURED = 2**23
 # Of config.json; another number says that a run directory has another form.
 _FORMAT = 1
