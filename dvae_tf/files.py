@@ -34,7 +34,7 @@ def appearing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
-    """As `appearing`, for a directory that takes the place of an existing one.
+    """Yield an empty directory that takes the place of an existing one at the end.
 
     A process killed between the two renames leaves the old one aside; the next call brings it back.
     """
@@ -42,6 +42,7 @@ def replacing(directory: Path) -> Iterator[Path]:
     if aside.exists() and not directory.exists():
         aside.rename(directory)
     with appearing(directory) as unfinished:
+        unfinished.mkdir()
         yield unfinished
         sync_tree(unfinished)
         shutil.rmtree(aside, ignore_errors=True)

@@ -28,7 +28,6 @@ def test_directories_appear_once_and_are_replaced(tmp_path):
     target = tmp_path / "evaluation"
     for content in ("first", "second"):
         with files.replacing(target) as unfinished:
-            unfinished.mkdir()
             (unfinished / "metrics.json").write_text(content)
         assert (target / "metrics.json").read_text() == content
         assert os.listdir(tmp_path) == ["evaluation"]
@@ -46,7 +45,6 @@ if sys.argv[2] == "between renames":
     replace = Path.replace
     Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with files.replacing(target) as unfinished:
-    unfinished.mkdir()
     (unfinished / "metrics.json").write_text("second")
     if sys.argv[2] == "writing":
         os.kill(os.getpid(), signal.SIGKILL)
