@@ -56,7 +56,8 @@ _TOLERANCE = {
     "nats": {"relative": 1e-4, "absolute": 1e-3},
     "image_bytes": {"relative": 0.0, "absolute": 1.0},
 }
-# Each hidden activation may fall to either side of a rounding: to bfloat16 and float16, by this much.
+# Where hidden layers round to 16 bits, by this much, an activation may fall to either side. Between two
+# loaders trained networks differ by up to two roundings; twice that is allowed.
 _ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 _WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
