@@ -30,8 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
         if not (run.run_dir / "export" / "1").exists():
             export.export_run(run.run_dir, version=1)
         experiment.finish(run.run_dir)
-    except (configuration.ConfigurationError, OSError) as error:
+    except configuration.ConfigurationError as error:
         return commands.fail("train.py", error)
+    except OSError as error:
+        remedy = f"Then go on with python train.py --resume {run.run_dir}"
+        return commands.fail("train.py", error, remedy)
     except KeyboardInterrupt:
         print(f"\nstopped: continue with python train.py --resume {run.run_dir}", file=sys.stderr)
         return 130

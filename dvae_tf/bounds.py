@@ -31,8 +31,7 @@ def mixture_log_density(cross_log_posterior: tf.Tensor) -> tf.Tensor:
     """Return log (1/M) sum_j q_j(z_km), the density of the mixture of M corrupted posteriors.
 
     Args:
-        cross_log_posterior: [M, K, M, B]; entry [j, k, m] is log q of one of the M posteriors at
-            z_km. Along axis 0 every posterior occurs once, in any order.
+        cross_log_posterior: [M, K, M, B], entry [j, k, m] being log q_j(z_km).
 
     Returns:
         [K, M, B]

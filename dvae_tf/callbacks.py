@@ -150,7 +150,7 @@ class Checkpointing(keras.callbacks.Callback):
         if resumed is not None:
             self._best = split_arrays(resumed)[1]
             self._best_bound = resumed.state["best_bound"] if self._best else -math.inf
-            self._is_best_written = not self._best or (run_dir / "model.keras").exists()
+            self._is_best_written = not self._best  # what lies there may be damaged
             self._offset = resumed.state["step_in_epoch"]
             self._means = resumed.state["means"]
 

@@ -1,5 +1,6 @@
 """What all commands share: how they are declared, and how they say what is wrong."""
 
+import errno
 import sys
 from typing import Any
 
@@ -25,14 +26,28 @@ def whole_number(help: str, **kwargs) -> Parameter:
     return Parameter(help=help, converter=parse_int, n_tokens=1, **kwargs)
 
 
+# What the system says of a disk, and what then helps.
+_DISK = {
+    errno.ENOSPC: ("have room", "Make room"),
+    errno.EDQUOT: ("have room", "Make room"),
+    errno.EROFS: ("be writable", "Choose another place"),
+    errno.EACCES: ("be readable and writable", "Change its permissions, or choose another place"),
+    errno.EPERM: ("be readable and writable", "Change its permissions, or choose another place"),
+}
+
+
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
-    return " ".join(str(error).split())
+    """Return the message of an error in one line; of the system's own with what helps."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _DISK:
+        requirement, remedy = _DISK[error.errno]
+        return f"The disk must {requirement}. Received: {text}. {remedy}."
+    return text
 
 
-def fail(name: str, error: BaseException) -> int:
+def fail(name: str, error: BaseException, remedy: str = "") -> int:
     """Print what a user can do about an error, in one line; return the exit status 2."""
-    print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+    print(f"{name}: error: {one_line(error)}{remedy and ' ' + remedy}", file=sys.stderr)
     return 2
 
 

@@ -29,7 +29,7 @@ Gradient = Literal["reparameterized", "doubly_reparameterized"]
 Binarize = Literal["dynamic", "static", "threshold", "none"]
 SplitKind = Literal["contiguous", "random"]
 Cache = Literal["auto", "memory", "none"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "staged"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ValidationInput = Literal["corrupted", "clean"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
@@ -165,7 +165,12 @@ class Configuration:
         float | None, _field(_TRAINING, "Adam's learning rate at the start.")
     ] = None
     schedule: Annotated[
-        Schedule, _field(_TRAINING, "Learning rate: constant, or cosine decay to zero.")
+        Schedule,
+        _field(
+            _TRAINING,
+            "Learning rate: constant, cosine decay to zero, or staged as Burda et al. (2016) do: a "
+            "tenth of it in the end, in eight stages, each thrice as long as the one before.",
+        ),
     ] = "cosine"
     max_gradient_norm: Annotated[
         float | None,

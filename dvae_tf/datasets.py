@@ -93,11 +93,7 @@ class Dataset:
             )
 
         def binary(split: Split, *seeds: int) -> Split:
-            limit: float | np.ndarray = 0.5
-            if how != "threshold":
-                limit = np.random.default_rng(seeds).random(split.images.shape, np.float32)
-            # 255 rather than 1: 8-bit images mean pixel / 255.
-            return split._replace(images=(as_float(split.images) > limit).astype(np.uint8) * 255)
+            return _above(split, 0.5) if how == "threshold" else drawn_binary(split, *seeds)
 
         validation, test = (
             binary(self.validation, _SPLIT_SEED, 1),
@@ -105,6 +101,16 @@ class Dataset:
         )
         train = self.train if how == "dynamic" else binary(self.train, seed, 0)
         return replace(self, train=train, validation=validation, test=test)
+
+
+def drawn_binary(split: Split, *seeds: int) -> Split:
+    """Return a split with each pixel drawn black or white, with its value as probability of white."""
+    return _above(split, np.random.default_rng(seeds).random(split.images.shape, np.float32))
+
+
+def _above(split: Split, limit: float | np.ndarray) -> Split:
+    # 255 rather than 1: 8-bit images mean pixel / 255.
+    return split._replace(images=(as_float(split.images) > limit).astype(np.uint8) * 255)
 
 
 def as_float(images: np.ndarray | Streamed) -> np.ndarray:
@@ -125,7 +131,12 @@ def in_memory(split: Split, num_examples: int | None = None) -> Split:
         return split.take(slice(num_examples))
     count = len(split.images)
     kept = min(num_examples or count, max(_MAX_HELD * count // split.images.nbytes, 1), count)
-    return _loaded(split.take(np.linspace(0, count - 1, kept).round().astype(int)))
+    return _loaded(split.take(evenly_spaced(count, kept)))
+
+
+def evenly_spaced(count: int, number: int) -> np.ndarray:
+    """Return `number` places among `count`, from the first to the last, as far apart as can be."""
+    return np.linspace(0, count - 1, number).round().astype(int)
 
 
 def _loaded(split: Split) -> Split:

@@ -74,11 +74,7 @@ def _non_finite_layers(model: DVAE, x: tf.Tensor) -> list[str]:
         if not hasattr(part, "operations"):  # not Functional: its layers cannot be told apart
             continue
         # Those that return a distribution show nothing that their parameters do not.
-        inner = [
-            layer
-            for layer in part.layers
-            if not isinstance(layer, (layers.EventLayer, layers.DistributionLayer))
-        ]
+        inner = [x for x in part.layers if not isinstance(x, layers.ProbabilisticLayer)]
         outputs = keras.Model(part.input, [layer.output for layer in inner])(value)
         found += [
             f"{part.name}/{layer.name}"

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import attacks, baselines, corruptions, datasets, likelihood, metrics, randomness
+from dvae_tf import (
+    attacks,
+    baselines,
+    corruptions,
+    counts,
+    datasets,
+    likelihood,
+    metrics,
+    randomness,
+)
 from dvae_tf.configuration import Configuration
 from dvae_tf.metrics import Summary, summarize
 from dvae_tf.model import DVAE
@@ -24,7 +33,7 @@ NUM_SAMPLES = 16  # S of the posterior-averaged estimate
 _BATCH = 500
 
 # The first number folded into the seed for each use of noise.
-_DENOISING, _ATTACK = range(2)
+_DENOISING, _ATTACK, _PROBES = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +67,8 @@ class Settings:
             ("num_annealed", 0),
         ):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+            if value is not None:
+                counts.check(name, value, least)
         for level in self.noise_levels or ():
             corruptions.Gaussian(level)  # refuses a level out of range
         randomness.as_seed(self.seed)
@@ -100,9 +109,9 @@ def evaluate(
     result: dict[str, Any] = {"format": 1, "seed": settings.seed, "num_test_images": len(images)}
 
     report("bounds")
-    result |= _bounds(model, images, settings.seed)
+    result |= measure_bounds(model, images, settings.seed)
     report(f"log p(x), {settings.num_importance_samples} importance samples")
-    result |= _log_likelihood(model, config, images, settings, progress)
+    result |= measure_log_likelihood(model, config, images, settings, progress)
     report("features")
     features, probes = _features(model, dataset.train, test, settings, arrays)
     report("denoising and robustness")
@@ -165,7 +174,8 @@ def _terms(model: DVAE, corruption: corruptions.Corruption, images: np.ndarray, 
     return np.concatenate(parts)
 
 
-def _bounds(model: DVAE, images: np.ndarray, seed: int) -> dict[str, Any]:
+def measure_bounds(model: DVAE, images: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return the bounds and their terms of clean and of corrupted images, as in metrics.json."""
     clean = _terms(model, corruptions.Identity(), images, seed)
     corrupted = _terms(model, model.corruption, images, seed)
     names = ("bound", "elbo", "reconstruction", "kl")
@@ -174,7 +184,14 @@ def _bounds(model: DVAE, images: np.ndarray, seed: int) -> dict[str, Any]:
     return {name: as_json(summarize(value)) for name, value in values.items()}
 
 
-def _log_likelihood(model, config, images, settings: Settings, progress) -> dict[str, Any]:
+def measure_log_likelihood(
+    model: DVAE,
+    config: Configuration,
+    images: np.ndarray,
+    settings: Settings,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Return log p(x) by importance sampling and, of some images, by annealing, as in metrics.json."""
     estimate = likelihood.importance_sampling(
         model.encoder,
         model.decoder,
@@ -225,7 +242,7 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
         "active_units": int(metrics.active_units(means).sum()),
         "kl_per_unit": [float(v) for v in per_unit],
     }
-    some = datasets.in_memory(train, settings.num_probed)
+    some = probed_images(model, train, settings.num_probed, settings.seed)
     if some.labels is None or len(np.unique(some.labels)) < 2:
         return features, {}
     labels = np.asarray(some.labels)
@@ -234,6 +251,12 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
         "linear": metrics.fit_linear_probe(latents, labels),
         "nearest_neighbours": metrics.fit_nearest_neighbours(latents, labels),
     }
+
+
+def probed_images(model: DVAE, train: datasets.Split, count: int, seed: int) -> datasets.Split:
+    """Return the training images that probes are fitted on: binary where the model sees such alone."""
+    some = datasets.in_memory(train, count)
+    return datasets.drawn_binary(some, seed, _PROBES) if model.binarize else some
 
 
 def _probe_accuracies(model, probes, images, labels, seed) -> list[dict[str, Any]]:

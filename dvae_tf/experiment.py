@@ -1,6 +1,5 @@
 """A training run from its configuration: data, model, run directory, figures."""
 
-import contextlib
 import csv
 import dataclasses
 import importlib.metadata
@@ -10,7 +9,6 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +38,9 @@ _NUM_SHOWN = 10
 # Values of validation images, evenly spaced, of which figures tell the PSNR: drawing the noise of all
 # of them at once takes about 70 bytes a value.
 _MAX_MEASURED = 2**23
+# Columns of history.csv.
+_LOGGED = ("loss", "bound", "elbo", "reconstruction", "kl")
+_HISTORY = ("epoch", *_LOGGED, *(f"val_{name}" for name in _LOGGED))
 # Of config.json; another number says that a run directory has another form.
 _FORMAT = 1
 
@@ -81,7 +82,7 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
     keras.utils.set_random_seed(config.seed % 2**32)
     sizes = "hidden" if config.network == "mlp" else "filters"
     try:
-        with _dtype_policy(config.precision):
+        with networks.dtype_policy(config.precision):
             encoder, decoder = networks.NETWORKS[str(config.network)](
                 image_shape,
                 config.latent_dim,
@@ -110,28 +111,30 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
     )
 
 
-@contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    """Give the Keras layers made inside this policy, and leave the one of before behind."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> None:
     """Compile with Adam, its schedule and clipping, and several steps for each call."""
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs)
+    rate = _learning_rate(config, steps_per_epoch * config.epochs)
     # Keras cannot run several steps in a call that exchanges gradients between workers.
     is_alone = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=config.max_gradient_norm),
         steps_per_execution=datasets.steps_per_call(steps_per_epoch) if is_alone else 1,
     )
+
+
+def _learning_rate(config: Configuration, num_steps: int):
+    """Return the learning rate, or its schedule over all steps."""
+    schedules = keras.optimizers.schedules
+    if config.schedule == "cosine":
+        return schedules.CosineDecay(config.learning_rate, num_steps)
+    if config.schedule == "staged":
+        # Stage i has 3^i epochs of 3280 at 10^(-i/7) times the rate: arXiv:1509.00519, section 5.
+        ends = (3 ** np.arange(1, 9) - 1) / (3**8 - 1)
+        return schedules.PiecewiseConstantDecay(
+            [round(num_steps * end) - 1 for end in ends[:-1]],  # the last step of each stage
+            [config.learning_rate * 10 ** (-stage / 7) for stage in range(8)],
+        )
+    return config.learning_rate
 
 
 class Run(NamedTuple):
@@ -186,7 +189,8 @@ def prepare(config: Configuration) -> Run:
         run_dir = create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir))
         return Run(config, dataset, model, run_dir, resumed=None, is_chief=is_chief)
     run_dir = Path(config.resume)
-    return Run(config, dataset, model, run_dir, _restore(run_dir, config, model), is_chief)
+    resumed = _restore(run_dir, config, model, is_chief=is_chief)
+    return Run(config, dataset, model, run_dir, resumed, is_chief)
 
 
 def train(run: Run, *, verbose: int = 1) -> Outcome | None:
@@ -320,15 +324,15 @@ def describe_run(run_dir: Path) -> dict[str, Any]:
         ConfigurationError: if the directory is not that of a run, or a file in it is damaged.
     """
     _, content = read_config(run_dir)
-    metrics_path = run_dir / "evaluation" / "metrics.json"
+    history = read_history(run_dir)
+    path = run_dir / "evaluation" / "metrics.json"
     try:
-        measured = json.loads(metrics_path.read_text()) if metrics_path.exists() else None
-        return content | {"history": read_history(run_dir), "metrics": measured}
-    except (ValueError, IndexError) as error:
+        measured = json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
         raise ConfigurationError(
-            f"{run_dir} must hold the history of a run, and if evaluated, its metrics. "
-            f"Received: {error!r}. Train or evaluate it again."
+            f"{path} must be the metrics of a run. Received: {error!r}. Evaluate the run again."
         ) from error
+    return content | {"history": history, "metrics": measured}
 
 
 def load_model(run_dir: Path) -> DVAE:
@@ -347,7 +351,7 @@ def load_model(run_dir: Path) -> DVAE:
         return keras.models.load_model(path, safe_mode=True)
     except Exception as error:  # Keras raises many types on a damaged file
         raise ConfigurationError(
-            f"{path} must be a complete model file ({str(error)[:200]}). Train the run again."
+            f"{path} must be a complete model file. Received: {str(error)[:200]}. Train the run again."
         ) from error
 
 
@@ -438,8 +442,10 @@ def _is_trained(run_dir: Path, config: Configuration) -> bool:
     return len(rows) >= (config.epochs or 0) or not is_patient
 
 
-def _restore(run_dir: Path, config: Configuration, model: DVAE) -> checkpoints.Checkpoint | None:
-    """Set the model, and the history, to the newest checkpoint of a run that was stopped.
+def _restore(
+    run_dir: Path, config: Configuration, model: DVAE, *, is_chief: bool
+) -> checkpoints.Checkpoint | None:
+    """Set the model, and if chief the history, to the newest checkpoint of a run that was stopped.
 
     Returns:
         the checkpoint, or None where the run had not begun or has nothing left to train.
@@ -449,7 +455,7 @@ def _restore(run_dir: Path, config: Configuration, model: DVAE) -> checkpoints.C
     """
     history = run_dir / "history.csv"
     directory = run_dir / "checkpoints"
-    for place in (run_dir, directory, run_dir / "export"):
+    for place in (run_dir, directory, run_dir / "export") if is_chief else ():
         files.sweep(place)
     try:
         newest = checkpoints.load_newest(directory, report=_warn)
@@ -460,9 +466,9 @@ def _restore(run_dir: Path, config: Configuration, model: DVAE) -> checkpoints.C
             f"{directory} must hold a checkpoint of this run. Received: {error}. Start a new run."
         ) from error
     if newest is not None:
-        if newest.state["history"]:
+        if is_chief and newest.state["history"]:
             files.write(history, newest.state["history"])
-        else:
+        elif is_chief:
             history.unlink(missing_ok=True)
         return newest
     try:
@@ -476,7 +482,7 @@ def _restore(run_dir: Path, config: Configuration, model: DVAE) -> checkpoints.C
             f"--resume must name a run that was stopped. Received: {run_dir}, which has ended after "
             f"{len(read_history_rows(run_dir))} of {config.epochs} epochs. Start a new run."
         )
-    if not is_trained:  # stopped before its first checkpoint
+    if is_chief and not is_trained:  # stopped before its first checkpoint
         history.unlink(missing_ok=True)
     return None
 
@@ -535,17 +541,30 @@ def read_history_rows(run_dir: Path) -> list[dict[str, str]]:
 
 
 def read_history(run_dir: Path) -> dict[str, list[float]]:
-    """Return the columns of history.csv."""
-    rows = read_history_rows(run_dir)
-    return {key: [float(row[key]) for row in rows] for key in rows[0]}
+    """Return the columns of history.csv.
+
+    Raises:
+        ConfigurationError: if it is damaged.
+    """
+    try:
+        rows = read_history_rows(run_dir)
+        columns = {key: [float(row[key]) for row in rows] for key in rows[0]}
+        _ = [columns[key] for key in _HISTORY]
+        return columns
+    except (ValueError, TypeError, LookupError, csv.Error) as error:
+        raise ConfigurationError(
+            f"{run_dir / 'history.csv'} must be the history of a run. Received: {error!r}. Train the "
+            "run again."
+        ) from error
 
 
 def _shown_images(
     config: Configuration, dataset: datasets.Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the validation images that figures show: clean and corrupted, with fixed noise."""
-    places = np.linspace(0, len(dataset.validation.images) - 1, _NUM_SHOWN).round().astype(int)
-    clean = datasets.as_float(dataset.validation.images[np.unique(places)])
+    count = len(dataset.validation.images)
+    places = datasets.evenly_spaced(count, min(_NUM_SHOWN, count))
+    clean = datasets.as_float(dataset.validation.images[places])
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     return clean, build_corruption(config)(clean, seed=seed).numpy()
 
@@ -560,7 +579,7 @@ def write_figures(
 
     count = len(dataset.validation.images)
     kept = min(count, max(_MAX_MEASURED // int(np.prod(dataset.image_shape)), _NUM_SHOWN))
-    places = np.linspace(0, count - 1, kept).round().astype(int)
+    places = datasets.evenly_spaced(count, kept)
     clean = datasets.as_float(dataset.validation.images[places])
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     noisy = model.corruption(clean, seed=seed).numpy()

@@ -103,7 +103,10 @@ def export(
             _save(model, unfinished)
             _complete(model, unfinished, run, report)
     except tf.errors.OpError as error:  # a full disk, a directory that is read-only
-        raise OSError(f"{target} could not be written: {error.message}") from error
+        raise OSError(
+            f"{target} must be written completely. Received: {error.message}. Make room, or choose "
+            "another place."
+        ) from error
     return target
 
 

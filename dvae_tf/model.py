@@ -510,13 +510,11 @@ def _merge(values: tf.Tensor) -> tf.Tensor:
 
 
 def _cross_log_posterior(q: tfd.Distribution, z: tf.Tensor, m: int) -> tf.Tensor:
-    """Return log q_j(z_km) for every j: [M, K, M, B], entry [s, k, m] being j = m + s modulo M.
+    """Return log q_j(z_km) for every j: [M, K, M, B].
 
-    Every shift of z along its corruption axis pairs it with another posterior of the same example,
-    so that any distribution over the merged axis M B serves, whatever its parameters.
+    Each z is repeated along the merged axis M B of the posteriors, so that any distribution over it
+    serves, whatever its parameters.
     """
-    separate = _separate(z, m)  # [K, M, B, L]
-    shifts = [_merge(tf.roll(separate, shift, axis=1)) for shift in range(m)]
-    crossed = q.log_prob(tf.stack(shifts))  # [M, K, M B]
-    crossed = _separate(crossed, m, axis=2)  # [M, K, M, B], still shifted
-    return tf.stack([tf.roll(crossed[shift], -shift, axis=1) for shift in range(m)])
+    repeated = tf.tile(_separate(z, m), [1, 1, m, 1])  # [K, M, M B, L], entry j B + b being z_kmb
+    crossed = _separate(q.log_prob(repeated), m, axis=2)  # [K, M, M, B]
+    return tf.transpose(crossed, [2, 0, 1, 3])

@@ -9,8 +9,9 @@ Hidden layers take Keras' dtype policy. The layer of parameters computes in floa
 policy: rounded to bfloat16, a location on the [0, 1] pixel scale would be off by half a grey level.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -26,6 +27,17 @@ LIKELIHOODS: dict[str, type[layers.EventLayer]] = {
     "discretized_logistic": layers.IndependentDiscretizedLogistic,
     "continuous_bernoulli": layers.IndependentContinuousBernoulli,
 }
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Give the Keras layers made inside this policy, and leave the one of before behind."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf")

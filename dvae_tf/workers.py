@@ -9,8 +9,6 @@ import os
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "none", "mirrored", "multiworker")
-
 
 class WorkersError(ValueError):
     """The devices or processes asked for are not there; the message says what to do."""

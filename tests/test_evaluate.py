@@ -171,7 +171,7 @@ def test_compares_runs_on_the_same_images_and_noise(runs):
         ([], "RUN_DIR must be given"),
         (["nowhere"], "nowhere must be a run directory"),
         (["dvae", "bernoulli"], "must have the same test images"),
-        (["dvae", "--limit", "0"], "`limit` must be at least 1"),
+        (["dvae", "--limit", "0"], "`limit` must be an integer of at least 1"),
         (["dvae", "--noise-levels", "25"], "give 0.098"),
         (["dvae", "--seed", "-1"], "`seed` must be"),
         (["dvae", "--limit", "1.5"], "not a whole number"),

@@ -8,10 +8,9 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import dtype_policy
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import layers
+from dvae_tf import layers, networks
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf_tests")
@@ -208,7 +207,7 @@ def test_under_tf_function_with_unknown_batch(case, rng, jit_compile):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_leaves_the_distribution_in_float32(case, policy):
     layer, num_parameters, event_shape, *_ = case
-    with dtype_policy(policy):
+    with networks.dtype_policy(policy):
         x = keras.Input((3,))
         dense = keras.layers.Dense(num_parameters)
         model = keras.Model(x, type(layer).from_config(layer.get_config())(dense(x)))

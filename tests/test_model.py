@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, dtype_policy
+from conftest import ROOT
 
 from dvae_tf import DVAE, callbacks, corruptions, layers, networks
 
@@ -23,15 +23,6 @@ def compiled(**kwargs) -> DVAE:
     model = make_model(**kwargs)
     model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
     return model
-
-
-@pytest.fixture
-def images(rng):
-    """Bars: half of each image is bright."""
-    x = np.zeros((64, *SHAPE), np.float32)
-    x[::2, :4] = 1
-    x[1::2, :, :3] = 1
-    return x
 
 
 LOGGED = {"loss", "bound", "elbo", "reconstruction", "kl"}
@@ -306,7 +297,7 @@ def test_backup_and_restore_continues_as_if_never_stopped(policy, images, tmp_pa
                 raise KeyboardInterrupt
 
     def ready() -> DVAE:
-        with dtype_policy(policy):
+        with networks.dtype_policy(policy):
             return compiled()
 
     def fit(model, *extra):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, dtype_policy
+from conftest import ROOT
 
 from dvae_tf import DVAE, corruptions, datasets, experiment, layers, networks
 from dvae_tf.configuration import Configuration
@@ -20,19 +20,10 @@ MIXED = list(UNIT_ROUNDOFF)
 
 def make_model(policy="float32", *, likelihood="bernoulli", network=networks.mlp, **kwargs) -> DVAE:
     keras.utils.set_random_seed(3)
-    with dtype_policy(policy):
+    with networks.dtype_policy(policy):
         sizes = {"hidden": (16,)} if network is networks.mlp else {"filters": (4,), "hidden": 8}
         encoder, decoder = network(SHAPE, 3, likelihood, **sizes)
     return DVAE(encoder, decoder, **({"corruption": corruptions.SaltPepper(0.2)} | kwargs))
-
-
-@pytest.fixture
-def images(rng):
-    """Bars: half of each image is bright."""
-    x = np.zeros((64, *SHAPE), np.float32)
-    x[::2, :4] = 1
-    x[1::2, :, :3] = 1
-    return x
 
 
 @pytest.mark.parametrize("policy", MIXED)
@@ -98,7 +89,7 @@ def test_learns_and_answers_in_float32(policy, network, images):
 
 
 def test_penalties_on_hidden_activations(images):
-    with dtype_policy("mixed_bfloat16"):
+    with networks.dtype_policy("mixed_bfloat16"):
         decoder = make_model("mixed_bfloat16").decoder
         image = keras.Input(SHAPE)
         hidden = keras.layers.Dense(8, "relu", activity_regularizer=keras.regularizers.L2(1.0))
@@ -212,7 +203,7 @@ def test_precision_reaches_the_networks_and_stays_there():
     model = experiment.build_model(experiment.configuration.resolve(config), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "bfloat16"
     assert keras.layers.Dense(1).compute_dtype == "float32"
-    with dtype_policy("mixed_bfloat16"):
+    with networks.dtype_policy("mixed_bfloat16"):
         config = Configuration(latent_dim=2)
         model = experiment.build_model(experiment.configuration.resolve(config), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "float32"
@@ -229,7 +220,7 @@ def test_digits_reach_the_bound_of_float32():
         values = []
         for seed in range(3):
             keras.utils.set_random_seed(seed)
-            with dtype_policy(policy):
+            with networks.dtype_policy(policy):
                 encoder, decoder = networks.mlp(
                     (8, 8, 1), 8, "discretized_logistic", hidden=(32,), activation="swish"
                 )

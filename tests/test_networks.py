@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import dtype_policy
 from tensorflow_probability import distributions as tfd
 
 from dvae_tf import networks
@@ -26,7 +25,7 @@ def test_any_image_shape(network, likelihood, shape, rng):
 @pytest.mark.parametrize("likelihood", networks.LIKELIHOODS)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_only_hidden_layers_leave_float32(network, likelihood, policy):
-    with dtype_policy(policy):
+    with networks.dtype_policy(policy):
         both = networks.NETWORKS[network]((5, 6, 3), 4, likelihood)
     for model, x in zip(both, (np.ones((2, 5, 6, 3)), np.ones((2, 4))), strict=True):
         assert {variable.dtype for variable in model.variables} == {"float32"}

@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, experiment, likelihood
+from dvae_tf import DVAE, configuration, experiment, likelihood
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]
 
@@ -397,3 +397,19 @@ class TestDataOfRecord:
         error = np.sqrt(np.mean(their_error**2) + np.mean(ours.monte_carlo_error**2)) / 10
         assert abs(ours.mean - theirs.mean()) < 5 * error
         assert error < 0.1
+
+
+def test_staged_schedule_is_that_of_burda_et_al():
+    """Stage i = 0 ... 7 has 3^i epochs at 0.001 * 10^(-i/7): arXiv:1509.00519, section 5."""
+    flags = {"schedule": "staged", "epochs": 3280, "learning_rate": 1e-3, "hidden": (4,)}
+    config = configuration.resolve(configuration.Configuration(**flags))
+    model = experiment.build_model(config, (8, 8, 1))
+    experiment.compile_model(model, config, steps_per_epoch=2)
+    step = 0
+    for stage in range(8):
+        for at in (step, step + 2 * 3**stage - 1):
+            model.optimizer.iterations.assign(at)
+            rate = float(model.optimizer.learning_rate)
+            assert rate == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-5), (stage, at)
+        step += 2 * 3**stage
+    assert step == 2 * 3280
