@@ -1,4 +1,4 @@
-"""How cost grows: time with batch, L, M, K, image and data set size; memory with epochs and samples.
+"""How cost grows: time with batch, L, M, K, image and data set size; memory with samples.
 
     python benchmarks/growth.py
 
@@ -8,7 +8,6 @@ of a new process for each measurement. The result goes to benchmarks/growth.json
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -36,25 +35,22 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "image_side": (14, 28, 56, 112),
     "num_images": (2_000, 10_000, 50_000, 200_000),
 }
-EPOCHS = 200
 SAMPLES = (500, 5_000, 50_000)
 TRAINING_ROWS = ((5, 5_000), (10, 5_000), (20, 5_000))  # batch size, K
 
 
 class Clock(keras.callbacks.Callback):
-    """Notes the duration of every epoch, and the resident memory after it."""
+    """Notes the duration of every epoch."""
 
     def __init__(self):
         super().__init__()
         self.seconds: list[float] = []
-        self.mib: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.perf_counter() - self._start)
-        self.mib.append(resident_mib())
 
 
 def resident_mib() -> float:
@@ -92,7 +88,8 @@ def fit(num_images: int, num_epochs: int, *, side: int = 28, **fields) -> Clock:
 def time_of(name: str, value: int) -> float:
     """Return milliseconds a step; of an epoch where the number of images varies."""
     # As many steps as take about equally long, in whole calls of TensorFlow.
-    steps = max(256 * SWEEPS[name][0] // value, 8)
+    power = 2 if name == "image_side" else 1
+    steps = max(256 * SWEEPS[name][0] ** power // value**power, 8)
     batch_size = value if name == "batch_size" else 100
     fields: dict = {"batch_size": batch_size}
     if name == "image_side":
@@ -106,26 +103,6 @@ def time_of(name: str, value: int) -> float:
     if name == "num_images":
         return 1e3 * statistics.median(fit(value, 4, **fields).seconds[1:])
     return 1e3 * statistics.median(fit(steps * batch_size, 4, **fields).seconds[1:]) / steps
-
-
-def slope(x, y) -> tuple[float, float]:
-    """Return the least-squares slope of y over x, and its standard error."""
-    x, y = np.asarray(x) - np.mean(x), np.asarray(y) - np.mean(y)
-    value = float(x @ y / (x @ x))
-    rest = y - value * x
-    return value, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
-
-
-def memory_over_epochs() -> dict:
-    """Return the resident memory after each epoch, and its slope over the last three quarters."""
-    mib = fit(2000, EPOCHS).mib
-    kept = np.array(mib[EPOCHS // 4 :]) * 1024
-    per_epoch, error = slope(np.arange(len(kept)), kept)
-    return {
-        "mib": [round(value, 1) for value in mib],
-        "kib_per_epoch": round(per_epoch, 2),
-        "standard_error": round(error, 2),
-    }
 
 
 def peak_mib() -> float:
@@ -153,7 +130,6 @@ def memory_of_training(batch_size: int, num_samples: int) -> float:
 
 MEASUREMENTS = {
     "time_of": time_of,
-    "memory_over_epochs": memory_over_epochs,
     "memory_of_likelihood": memory_of_likelihood,
     "memory_of_training": memory_of_training,
 }
@@ -164,8 +140,7 @@ def in_new_process(name: str, *arguments):
     words = [sys.executable, __file__, "--measure", name, *map(str, arguments)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     result = json.loads(done.stdout.splitlines()[-1])
-    shown = {**result, "mib": "..."} if isinstance(result, dict) else result
-    print(name, *arguments, shown, flush=True)
+    print(name, *arguments, result, flush=True)
     return result
 
 
@@ -184,7 +159,6 @@ def main() -> None:
             name: {value: round(in_new_process("time_of", name, value), 3) for value in values}
             for name, values in SWEEPS.items()
         },
-        "memory_over_epochs": in_new_process("memory_over_epochs"),
         "likelihood_mib_by_samples": {
             count: in_new_process("memory_of_likelihood", count) for count in SAMPLES
         },

@@ -4,7 +4,6 @@ python benchmarks/report.py
 """
 
 import json
-import math
 from pathlib import Path
 
 import matplotlib
@@ -144,17 +143,16 @@ def likelihood_section(content: dict) -> list[str]:
 
 def growth_section(content: dict) -> list[str]:
     """Return the text on how time and memory grow."""
-    epochs = content["memory_over_epochs"]
     samples = content["likelihood_mib_by_samples"]
     return [
         "## How cost grows",
         "",
-        "`python benchmarks/growth.py`. The dashed lines are proportional to the size.",
+        "`python benchmarks/growth.py`. The dashed lines are proportional to the size (to the number of pixels, "
+        "where the image grows). The mixture's density costs M² evaluations of a posterior, which shows at M=30; "
+        "images of the convolutional network grow out of the processor's caches.",
         "",
         "![Time against batch, latent, M, K, image and data set size](images/growth.png)",
         "",
-        f"Resident memory over {len(epochs['mib'])} epochs grows by {epochs['kib_per_epoch']} ± "
-        f"{epochs['standard_error']} KiB an epoch (slope over the last three quarters, standard error). "
         "log p(x) of 300 images adds "
         + ", ".join(f"{mib} MiB with {int(n):,} samples" for n, mib in samples.items())
         + ": samples are taken in chunks. Training holds all samples of a batch at once: "
@@ -164,7 +162,63 @@ def growth_section(content: dict) -> list[str]:
         )
         + ".",
         "",
-        "![Resident memory over epochs](images/memory.png)",
+    ]
+
+
+def memory_section(content: dict, streaming: dict) -> list[str]:
+    """Return the text on memory that stays flat."""
+    quarters = {
+        name: " to ".join(f"{values['median_mib_by_quarter'][i]:,.0f}" for i in (1, 3))
+        for name, values in content.items()
+    }
+    large = streaming["folders"][0]
+    last = large["mib"][len(large["mib"]) // 2 :]
+    steps = large["step"][-1] - large["step"][len(large["mib"]) // 2]
+    return [
+        "## Memory over time",
+        "",
+        f"`python benchmarks/memory.py`: {len(content['training']['mib'])} epochs of the default run, with "
+        "all that `train.py` does, and a server that is asked one request after the other. From the second "
+        f"quarter to the last, resident memory (medians) went from {quarters['training']} MiB and from "
+        f"{quarters['serving']} MiB. It moves up and down by what checkpoints hold for a while.",
+        "",
+        "![Resident memory over epochs and over requests](images/memory.png)",
+        "",
+        f"`python benchmarks/streaming.py`: from a folder of {large['images']:,} images that are read "
+        f"while training, resident memory went from {last[0]:,.0f} to {last[-1]:,.0f} MiB over the last "
+        f"{steps:,} steps of {streaming['batch_size']} images.",
+        "",
+    ]
+
+
+def workers_section(content: dict) -> list[str]:
+    """Return the text on several processes."""
+    rows: list[tuple] = [
+        ("network", "parameters", "workers", "ms a step", "MB a step, measured", "MB of a ring")
+    ]
+    for row in content["rows"]:
+        is_plain = row["workers"] == 0
+        rows.append(
+            (
+                row["network"],
+                f"{row['parameters']:,}",
+                "no strategy" if is_plain else row["workers"],
+                f"{row['ms_per_step']:.2f}",
+                "" if is_plain else f"{row['mb_per_step']:.2f}",
+                "" if is_plain else f"{row['ring_mb_per_step']:.2f}",
+            )
+        )
+    return [
+        "## Several processes",
+        "",
+        f"`python benchmarks/workers.py`: one global batch of {content['batch_size']} images, shared by local "
+        f"processes of MultiWorkerMirroredStrategy, all on the same {content['cores']} cores: what is seen "
+        "is the cost of sharing, not a gain. Medians of "
+        f"{content['repeats']} runs. A ring all-reduce of P float32 numbers among W workers sends 2 (W - 1) 4 P "
+        "bytes in all; the measured bytes are those of the loopback interface.",
+        "",
+        *table(*rows),
+        "[workers.md](workers.md) says what follows from it for several machines.",
         "",
     ]
 
@@ -188,42 +242,53 @@ def draw_growth(content: dict) -> plt.Figure:
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.minorticks_off()
         axis.margins(0.12, 0.18)
-        low = min(times.min(), (times[-1] * work / work[-1]).min())
-        axis.set_ylim(10 ** (math.floor(3 * math.log10(low)) / 3), times.max() * 2.2)
+        axis.set_ylim(times.min() / 1.8, times.max() * 2.2)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def draw_memory(content: dict) -> plt.Figure:
-    """Draw the resident memory after every epoch."""
-    mib = content["memory_over_epochs"]["mib"]
-    figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
-    axis.plot(range(1, len(mib) + 1), mib, color="tab:blue")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("resident memory, MiB")
-    axis.set_ylim(0, 1.15 * max(mib))
-    axis.set_xlim(0, len(mib))
-    axis.spines[["top", "right"]].set_visible(False)
+    """Draw the resident memory after every epoch, and over requests."""
+    figure, panels = plt.subplots(1, 2, figsize=(8.5, 2.8), layout="constrained")
+    for axis, (name, label) in zip(
+        panels, (("training", "epoch"), ("serving", "request")), strict=True
+    ):
+        mib, each = content[name]["mib"], content[name][f"{label}s_apart"]
+        axis.plot(each * np.arange(1, len(mib) + 1), mib, color="tab:blue")
+        axis.set_xlabel(label)
+        axis.set_ylabel("resident memory, MiB")
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_ylim(0, 1.15 * max(mib))
+        axis.set_xlim(0, each * len(mib))
+        axis.locator_params(axis="x", nbins=5)
+        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def main() -> None:
-    training, growth = read("training"), read("growth")
+def render() -> str:
+    """Return the text of docs/speed.md."""
     lines = [
         "# Speed",
         "",
         "`python benchmarks/report.py` makes this page from what the benchmarks measured.",
         "",
-        *training_section(training),
+        *training_section(read("training")),
         *startup_section(read("startup")),
         *likelihood_section(read("likelihood")),
-        *growth_section(growth),
+        *growth_section(read("growth")),
+        *memory_section(read("memory"), read("streaming")),
+        *workers_section(read("workers")),
     ]
-    (DOCS / "speed.md").write_text("\n".join(lines).rstrip() + "\n")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    training, growth = read("training"), read("growth")
+    (DOCS / "speed.md").write_text(render())
     for name, figure in (
         ("speed", draw_training(training)),
         ("growth", draw_growth(growth)),
-        ("memory", draw_memory(growth)),
+        ("memory", draw_memory(read("memory"))),
     ):
         figure.savefig(DOCS / "images" / f"{name}.png", dpi=120)
 

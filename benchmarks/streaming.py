@@ -4,8 +4,8 @@
 
 Two folders of random 28 x 28 images, a large one and one of 2,000, are trained on for equally many
 steps with `--cache none`, and the small one with `--cache memory`, by the functions that train.py calls,
-each in a process of its own. Memory after each call of TensorFlow, and its slope over the last three
-quarters, go to benchmarks/streaming.json. What an epoch adds, the small folder shows: it has many.
+each in a process of its own. Memory after each call of TensorFlow goes to benchmarks/streaming.json.
+What an epoch adds, the small folder shows: it has many.
 """
 
 import argparse
@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import PIL.Image
-from growth import BENCHMARKS, resident_mib, slope
+from growth import BENCHMARKS, resident_mib
 
 from dvae_tf import configuration, experiment
 
@@ -71,8 +71,6 @@ def measure(folder: str, cache: str, num_steps: int, run_dir: str) -> dict:
     experiment._callbacks = lambda *values: [*own(*values), memory]
     experiment.train(run, verbose=0)
     rows = np.array(memory.rows)
-    last = rows[len(rows) // 4 :]
-    per_step, error = slope(last[:, 0], last[:, 1] * 1024)
     thinned = rows[np.linspace(0, len(rows) - 1, min(len(rows), 200)).astype(int)]
     return {
         "images": num_files,
@@ -80,8 +78,6 @@ def measure(folder: str, cache: str, num_steps: int, run_dir: str) -> dict:
         "epochs": epochs,
         "seconds_to_prepare": round(prepared, 1),
         "mib_before": round(before, 1),
-        "kib_per_1000_steps": round(1000 * per_step, 2),
-        "standard_error": round(1000 * error, 2),
         "step": [int(step) for step in thinned[:, 0]],
         "mib": [round(float(value), 1) for value in thinned[:, 1]],
     }
