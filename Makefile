@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test lint clean
+.PHONY: train test lint docs results results-quick clean
 
 train: .venv/installed
 	$(BIN)/python train.py
@@ -14,6 +14,21 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The pages and the API reference, in docs/_build/html/.
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+# Runs that are done are skipped, those that were stopped are resumed. DATA_DIR=... says where MNIST is.
+results: .venv/installed
+	$(BIN)/python -m experiments.run $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	$(BIN)/python -m experiments.bounds $(wildcard runs/experiments/mnist/dvae-salt_pepper-10-0)
+	$(BIN)/python -m experiments.report
+
+results-quick: .venv/installed
+	$(BIN)/python -m experiments.run --quick $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	$(BIN)/python -m experiments.bounds --results runs/quick/results
+	$(BIN)/python -m experiments.report --results runs/quick/results --docs runs/quick/docs
+
 # A recent pip: older resolvers lose themselves among the versions of some dependencies.
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -22,4 +37,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build docs/_build *.egg-info

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.optimize
 import tensorflow as tf
-from linear_gaussian import LinearGaussian
 
 from dvae_tf import DVAE, corruptions, layers, randomness
+from experiments.linear_gaussian import LinearGaussian
 
 ORACLE = LinearGaussian.make()
 SIZE, LATENT_DIM = ORACLE.W.shape

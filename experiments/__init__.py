@@ -1,0 +1,1 @@
+"""The paper's questions, asked again: what runs there are, a runner, a maker of tables and figures."""

@@ -1,0 +1,87 @@
+"""What is measured of a run: the numbers that tables and figures are made of."""
+
+from typing import Any
+
+import numpy as np
+
+from dvae_tf import corruptions, datasets, evaluation, experiment, metrics, randomness
+from dvae_tf.configuration import Configuration
+from dvae_tf.model import DVAE
+from experiments.runs import Cell, Measure
+
+_SEED = 0  # of every draw: all runs see the same noisy images
+_NUM_PROBED = 10_000
+
+
+def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
+    """Return the numbers of a trained run, those of its best and of its last weights.
+
+    Args:
+        cell: what is to be measured.
+        run: trained; its model has the weights after the last epoch.
+    """
+    history = experiment.read_history(run.run_dir)
+    result: dict[str, Any] = {
+        "num_training_images": len(run.dataset.train.images),
+        "epochs": len(history["epoch"]),
+        "best_epoch": int(np.argmax(history["val_bound"])) + 1,
+        "final_training_bound": history["bound"][-1],
+        "final_validation_bound": history["val_bound"][-1],
+    }
+    if cell.with_kl:
+        best = experiment.load_model(run.run_dir)
+        result["best"] = _numbers(best, run.config, run.dataset, cell.measure)
+    if cell.measure.last:
+        result["last"] = _numbers(run.model, run.config, run.dataset, cell.measure)
+    return result
+
+
+def _numbers(
+    model: DVAE, config: Configuration, dataset: datasets.Dataset, how: Measure
+) -> dict[str, Any]:
+    test = dataset.test.take(slice(how.limit))
+    images = datasets.as_float(test.images)
+    settings = evaluation.Settings(
+        num_importance_samples=how.num_importance_samples, num_annealed=0, seed=_SEED
+    )
+    result: dict[str, Any] = {"num_test_images": len(images)}
+    result |= evaluation.measure_bounds(model, images, _SEED)
+    result |= evaluation.measure_log_likelihood(model, config, images, settings)
+    result["active_units"] = int(metrics.active_units(_features(model, images)).sum())
+    if how.test_levels:
+        result["denoising"] = _denoising(model, config, dataset.train, test, how.test_levels)
+    return result
+
+
+def _denoising(
+    model: DVAE,
+    config: Configuration,
+    train: datasets.Split,
+    test: datasets.Split,
+    levels: tuple[float, ...],
+) -> list[dict[str, Any]]:
+    """Return PSNR, and the accuracy of a probe fitted on clean images, at every level of noise."""
+    some = evaluation.probed_images(model, train, _NUM_PROBED, _SEED)
+    probe = metrics.fit_linear_probe(_features(model, datasets.as_float(some.images)), some.labels)
+    images = datasets.as_float(test.images)
+    rows = []
+    for level in levels:
+        corruption = corruptions.from_name(str(config.noise), level)
+        noisy = corruption(images, seed=randomness.as_seed(_SEED)).numpy()
+        denoised = model.predict(noisy, batch_size=500, verbose=0)
+        correct = probe.predict(_features(model, noisy)) == test.labels
+        rows.append(
+            {
+                "level": level,
+                "noisy_psnr": evaluation.as_json(metrics.summarize(metrics.psnr(images, noisy))),
+                "psnr": evaluation.as_json(metrics.summarize(metrics.psnr(images, denoised))),
+                "probe_accuracy": evaluation.as_json(metrics.summarize(correct)),
+            }
+        )
+    return rows
+
+
+def _features(model: DVAE, images: np.ndarray) -> np.ndarray:
+    """Return the means of q(z|x), [N, L]."""
+    parts = [model.encoder(images[i : i + 500]).mean().numpy() for i in range(0, len(images), 500)]
+    return np.concatenate(parts)

@@ -1,0 +1,592 @@
+"""Make docs/results.md, the tables of docs/bounds.md and their figures from the numbers in results/.
+
+    python -m experiments.report
+
+It reads nothing else: no run directory has to be there. A difference is that of runs with equal seeds,
+stated with its standard error over seeds; it counts as one beyond the 95 % interval of Student's t.
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.stats
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Of others, for one stochastic layer: published values of log p(x) of the MNIST test set, in nats.
+PUBLISHED = (
+    ("VAE", "[Burda et al. (2016)](https://arxiv.org/abs/1509.00519), 50 latents", -86.76),
+    ("IWAE, K=5", "[Burda et al. (2016)](https://arxiv.org/abs/1509.00519), 50 latents", -85.54),
+    ("IWAE, K=50", "[Burda et al. (2016)](https://arxiv.org/abs/1509.00519), 50 latents", -84.78),
+    ("VAE", "[nbip/IWAE](https://github.com/nbip/IWAE), 100 latents", -86.35),
+    ("IWAE, K=5", "[nbip/IWAE](https://github.com/nbip/IWAE), 100 latents", -85.18),
+    ("IWAE, K=50", "[nbip/IWAE](https://github.com/nbip/IWAE), 100 latents", -84.59),
+    (
+        "IWAE, K=5, doubly reparameterised",
+        "[nbip/IWAE](https://github.com/nbip/IWAE), 100 latents",
+        -84.90,
+    ),
+    (
+        "IWAE, K=50, doubly reparameterised",
+        "[nbip/IWAE](https://github.com/nbip/IWAE), 100 latents",
+        -84.32,
+    ),
+)
+MNIST_LABELS = {
+    "vae": "VAE",
+    "iwae": "IWAE, K=5",
+    "diwae": "DIWAE, K=5",
+    "mixture": "DVAE, mixture, M=5",
+    "mixture-diwae": "DIWAE, mixture, M=5, K=5",
+    "dvae": "DVAE",
+}
+NOISES = {
+    "salt_pepper": "salt and pepper",
+    "authors_salt_pepper": "the authors' salt and pepper",
+    "masking": "masking",
+}
+Results = dict[str, dict[int, dict]]
+
+
+class Mean(NamedTuple):
+    """A mean over seeds, its standard error, and how many there were."""
+
+    value: float
+    error: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" + (f" ± {self.error:.2f}" if self.count > 1 else "")
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether zero lies outside the 95 % interval of Student's t: with few seeds, a wide one."""
+        if self.count < 2:
+            return False
+        return abs(self.value) > scipy.stats.t.ppf(0.975, self.count - 1) * self.error
+
+
+def mean(values: Iterable[float]) -> Mean:
+    """Return the mean of one value for each seed."""
+    array = np.array(list(values), np.float64)
+    error = array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else math.nan
+    return Mean(float(array.mean()), float(error), len(array))
+
+
+def read(results: Path, experiment: str) -> Results:
+    """Return the numbers of an experiment: name of the cell -> seed -> numbers, both in order."""
+    cells: dict[str, dict[int, dict]] = {}
+    for path in (results / experiment).glob("*/metrics.json"):
+        name, _, seed = path.parent.name.rpartition("-")
+        cells.setdefault(name, {})[int(seed)] = json.loads(path.read_text())
+    return {name: dict(sorted(cells[name].items())) for name in sorted(cells)}
+
+
+def first(cells: Results) -> dict:
+    """Return the numbers of one run, for what all runs of an experiment share."""
+    return next(iter(next(iter(cells.values())).values()))
+
+
+def pick(row: dict, key: str, *, of: str = "best") -> float:
+    """Return a measured number of one run."""
+    value = row[of][key]
+    return value["mean"] if isinstance(value, dict) else value
+
+
+def over_seeds(rows: dict[int, dict], key: str, *, of: str = "best") -> Mean:
+    """Return a measured number's mean over seeds."""
+    return mean(pick(row, key, of=of) for row in rows.values())
+
+
+def difference(
+    rows: dict[int, dict], others: dict[int, dict], key: str, *, of: str = "best"
+) -> Mean:
+    """Return the mean difference over the seeds that both have."""
+    seeds = [seed for seed in rows if seed in others]
+    return mean(pick(rows[s], key, of=of) - pick(others[s], key, of=of) for s in seeds)
+
+
+def table(*rows: Iterable) -> list[str]:
+    """Return the lines of a table, the first row its head."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * (lines[0].count("|") - 1), *lines[1:], ""]
+
+
+def certain(value: Mean) -> str:
+    """Return a difference as text, in bold if it is one."""
+    text = f"{value.value:+.2f}" + (f" ± {value.error:.2f}" if value.count > 1 else "")
+    return f"**{text}**" if value.is_certain else text
+
+
+def level_of(name: str) -> float:
+    """Return the level at the end of a cell's name, in percent."""
+    return float(name.rpartition("-")[2].replace("_", "."))
+
+
+# ---- MNIST ----
+
+
+def _mnist_label(name: str) -> str:
+    kind, _, rest = name.partition("-salt_pepper-")
+    if rest:
+        return f"{MNIST_LABELS[kind]}, {NOISES['salt_pepper']} {level_of(name):g} %"
+    for noise in ("authors_salt_pepper", "masking"):
+        kind, _, rest = name.partition(f"-{noise}-")
+        if rest:
+            return f"{MNIST_LABELS[kind]}, {NOISES[noise]} {level_of(name):g} %"
+    return MNIST_LABELS[name]
+
+
+def mnist_section(cells: Results) -> list[str]:
+    """Return the text on the table of bounds."""
+    rows: list[tuple] = [
+        ("model", "log p(x)", "beyond the VAE", "bound, clean input", "bound trained", "active units",
+         "seeds")
+    ]  # fmt: skip
+    ordered = sorted(cells.items(), key=lambda item: -over_seeds(item[1], "log_likelihood").value)
+    for name, seeds in ordered:
+        beyond = ""
+        if name != "vae" and "vae" in cells:
+            beyond = certain(difference(seeds, cells["vae"], "log_likelihood"))
+        rows.append(
+            (
+                _mnist_label(name),
+                over_seeds(seeds, "log_likelihood"),
+                beyond,
+                over_seeds(seeds, "elbo"),
+                over_seeds(seeds, "corrupted_bound"),
+                f"{over_seeds(seeds, 'active_units').value:.1f}",
+                len(seeds),
+            )
+        )
+    one = first(cells)
+    samples = one["best"]["log_likelihood"]["num_samples"]
+    return [
+        "## MNIST, every cell of the table of bounds",
+        "",
+        f"mlp 784-200-200-50, swish, dynamic binarisation, {one['epochs']} epochs of "
+        f"{one['num_training_images']:,} images, cosine schedule; nats per image, log p(x) by importance "
+        f"sampling with {samples:,} samples on {one['best']['num_test_images']:,} test images.",
+        "",
+        *table(*rows),
+    ]
+
+
+def long_section(cells: Results) -> list[str]:
+    """Return the text on long runs, beside what is published."""
+    labels = {"vae": "VAE", "iwae-5": "IWAE, K=5, doubly reparameterised"}
+    rows: list[tuple] = [("model", "source", "log p(x)")]
+    for name, seeds in cells.items():
+        one = next(iter(seeds.values()))
+        source = (
+            f"here, 50 latents, {one['epochs']:,} epochs of {one['num_training_images']:,} images"
+        )
+        rows.append((labels[name], source, over_seeds(seeds, "log_likelihood")))
+    rows += [(model, source, f"{value:.2f}") for model, source, value in PUBLISHED]
+    samples = first(cells)["best"]["log_likelihood"]["num_samples"]
+    return [
+        "## Long runs, beside what is published",
+        "",
+        f"One stochastic layer, MNIST binarised dynamically, {samples:,} samples, the learning rates of Burda et "
+        "al. (2016). The figures of others are theirs: they train on 60,000 images for some 3,280 epochs; "
+        "here 5,000 of those choose the best epoch.",
+        "",
+        *table(*rows),
+    ]
+
+
+# ---- Frey Faces ----
+
+
+def frey_section(cells: Results) -> list[str]:
+    """Return the text on Frey Faces and its splits."""
+    rows: list[tuple] = [
+        ("likelihood", "noise", "contiguous: log p(x)", "beyond no noise", "random: log p(x)",
+         "beyond no noise", "random beyond contiguous")
+    ]  # fmt: skip
+    for likelihood in ("gaussian", "discretized_logistic"):
+        levels = sorted({level_of(name) for name in cells if f"-{likelihood}-" in name})
+        for level in levels:
+            texts: list = []
+            both = {}
+            for split in ("contiguous", "random"):
+                name = f"{split}-{likelihood}-{level:g}".replace(".", "_")
+                seeds, base = cells.get(name), cells.get(f"{split}-{likelihood}-0")
+                beyond = ""
+                if seeds and base and level:
+                    beyond = certain(difference(seeds, base, "log_likelihood"))
+                texts += [over_seeds(seeds, "log_likelihood") if seeds else "", beyond]
+                if seeds:
+                    both[split] = seeds
+            gap = _gap_of_splits(**both) if len(both) == 2 else ""
+            rows.append((likelihood.replace("_", " "), f"{level:g} %", *texts, gap))
+    one = first(cells)
+    return [
+        "## Frey Faces: what the random split leaks",
+        "",
+        f"mlp 560-200-200-20, {one['epochs']} epochs, {len(next(iter(cells.values())))} seeds, Gaussian noise "
+        "(100 % is the pixels' range), nats per image. Frames of a video resemble their neighbours: a random "
+        "split tests on neighbours of training images, a contiguous one does not. The Gaussian likelihood is "
+        "a density, the discretised logistic a probability: the two are not comparable. The last column "
+        f"compares other test images, {one['best']['num_test_images']} of them: its error is that over images and "
+        "seeds.",
+        "",
+        "![log p(x) against noise, by split and likelihood](images/results-frey.png)",
+        "",
+        *table(*rows),
+    ]
+
+
+def _gap_of_splits(contiguous: dict[int, dict], random: dict[int, dict]) -> str:
+    """Return how much larger log p(x) is with the random split, in bold beyond two standard errors."""
+    means = [over_seeds(rows, "log_likelihood") for rows in (random, contiguous)]
+    # All seeds have the same test images: more seeds do not make those more.
+    of_images = [
+        next(iter(rows.values()))["best"]["log_likelihood"]["standard_error"]
+        for rows in (random, contiguous)
+    ]
+    errors = [*of_images, *(m.error for m in means if m.count > 1)]
+    gap, error = means[0].value - means[1].value, math.hypot(*errors)
+    text = f"{gap:+.1f} ± {error:.1f}"
+    return f"**{text}**" if abs(gap) > 2 * error else text
+
+
+def draw_frey(cells: Results) -> Figure:
+    """Draw log p(x) against noise."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    for axes, likelihood in zip(panels, ("gaussian", "discretized_logistic"), strict=True):
+        for split, colour in (("contiguous", "tab:blue"), ("random", "tab:orange")):
+            names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
+            if not names:
+                continue
+            names.sort(key=level_of)
+            values = [over_seeds(cells[name], "log_likelihood") for name in names]
+            axes.errorbar(
+                [level_of(name) for name in names],
+                [v.value for v in values],
+                [0 if math.isnan(v.error) else v.error for v in values],
+                fmt="o-", capsize=3, color=colour, label=f"{split} split",
+            )  # fmt: skip
+        axes.set_title(f"{likelihood.replace('_', ' ')} likelihood", fontsize=10)
+        axes.set_xlabel("training noise, % of the pixels' range")
+        axes.set_ylabel("log p(x) of the test images, nats")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    return figure
+
+
+# ---- where corruption helps the likelihood ----
+
+
+def _study(cells: Results) -> dict[tuple[str, int, float], dict[int, dict]]:
+    keys = (name.split("-") for name in cells)
+    return {
+        (binarize, int(count), float(level.replace("_", "."))): cells[f"{binarize}-{count}-{level}"]
+        for binarize, count, level in keys
+    }
+
+
+def regularization_section(cells: Results) -> list[str]:
+    """Return the text on corruption as a regulariser."""
+    study = _study(cells)
+    levels = sorted({key[2] for key in study})
+    one = first(cells)["best"]
+    lines = [
+        "## Where corruption helps the likelihood, and where it does not",
+        "",
+        "MNIST, mlp 784-200-200-50 with tanh, salt-and-pepper noise, bound elbo; log p(x) with "
+        f"{one['log_likelihood']['num_samples']} samples on {one['num_test_images']:,} test images, nats. Static: "
+        "each training image is binarised once, as the authors did; dynamic: anew for each step. The epochs "
+        "are the same for all levels of noise. The VAE's column is log p(x), the others what noise adds to it, "
+        "with the standard error over seeds. Seeds differ in weights, noise and binarisation; the N training "
+        "images are the first N for all of them.",
+        "",
+        "![What noise adds to log p(x), against the number of training images](images/results-regularization.png)",
+        "",
+    ]
+    for of, title in (
+        ("best", "The best weights by validation bound (5,000 validation images)"),
+        ("last", "The weights after the last epoch: no early stopping"),
+    ):
+        rows: list[tuple] = [
+            ("binarisation", "training images", "epochs", "VAE",
+             *(f"noise {level:g} %" for level in levels if level), "seeds")
+        ]  # fmt: skip
+        for binarize in ("static", "dynamic"):
+            for count in sorted({key[1] for key in study}):
+                base = study.get((binarize, count, 0.0))
+                if base is None:
+                    continue
+                row = [
+                    certain(
+                        difference(study[binarize, count, level], base, "log_likelihood", of=of)
+                    )
+                    if (binarize, count, level) in study
+                    else ""
+                    for level in levels
+                    if level
+                ]
+                rows.append(
+                    (binarize, f"{count:,}", f"{next(iter(base.values()))['epochs']:,}",
+                     over_seeds(base, "log_likelihood", of=of), *row, len(base))
+                )  # fmt: skip
+        lines += [f"### {title}", "", *table(*rows)]
+    return lines
+
+
+def draw_regularization(cells: Results) -> Figure:
+    """Draw what noise adds to log p(x), against the number of training images."""
+    study = _study(cells)
+    counts = sorted({key[1] for key in study})
+    levels = [level for level in sorted({key[2] for key in study}) if level]
+    colours = plt.cm.viridis(np.linspace(0.75, 0.1, max(len(levels), 1)))
+    figure, panels = plt.subplots(
+        2, 2, figsize=(8.5, 6), sharex=True, sharey="row", layout="constrained"
+    )
+    for line, (of, weights) in zip(
+        panels, (("best", "best by validation"), ("last", "after the last epoch")), strict=True
+    ):
+        for axes, binarize in zip(line, ("static", "dynamic"), strict=True):
+            axes.axhline(0, color="0.6", linewidth=1)
+            for level, colour in zip(levels, colours, strict=True):
+                both = [
+                    c
+                    for c in counts
+                    if (binarize, c, level) in study and (binarize, c, 0.0) in study
+                ]
+                values = [
+                    difference(
+                        study[binarize, c, level], study[binarize, c, 0.0], "log_likelihood", of=of
+                    )
+                    for c in both
+                ]
+                axes.errorbar(
+                    both,
+                    [v.value for v in values],
+                    [0 if math.isnan(v.error) else v.error for v in values],
+                    fmt="o-", capsize=3, color=colour, label=f"{level:g} %",
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_xticks(counts, [f"{c:,}" for c in counts])
+            axes.minorticks_off()
+            axes.set_yscale("symlog", linthresh=5)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+            axes.set_title(f"{binarize} binarisation, {weights}", fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel("log p(x) beyond the VAE's, nats")
+    for axes in panels[1]:
+        axes.set_xlabel("training images")
+    panels[0, 1].legend(title="salt and pepper", frameon=False)
+    return figure
+
+
+# ---- denoising and features ----
+
+
+def _curves(cells: Results, kind: str, key: str, level: float) -> tuple[list[float], list[Mean]]:
+    names = sorted((n for n in cells if n.startswith(f"{kind}-")), key=level_of)
+    values = []
+    for name in names:
+        rows = [
+            next(r for r in seed["last"]["denoising"] if r["level"] == level)
+            for seed in cells[name]
+        ]
+        values.append(mean(row[key]["mean"] for row in rows))
+    return [level_of(name) for name in names], values
+
+
+def denoising_section(cells: Results) -> list[str]:
+    """Return the text on denoising and features."""
+    test_levels = [row["level"] for row in first(cells)["last"]["denoising"]]
+    rows: list[tuple] = [
+        ("model", "training noise", *(f"PSNR, noise {100 * t:g} %" for t in test_levels),
+         *(f"probe, noise {100 * t:g} %" for t in test_levels))
+    ]  # fmt: skip
+    for kind, label in (("dvae", "DVAE"), ("dae", "DAE")):
+        levels = _curves(cells, kind, "psnr", test_levels[0])[0]
+        psnr = [_curves(cells, kind, "psnr", t)[1] for t in test_levels]
+        probe = [_curves(cells, kind, "probe_accuracy", t)[1] for t in test_levels]
+        for place, level in enumerate(levels):
+            rows.append(
+                (label, f"{level:g} %", *(column[place] for column in psnr),
+                 *(Mean(100 * (v := column[place]).value, 100 * v.error, v.count) for column in probe))
+            )  # fmt: skip
+    epochs = first(cells)["epochs"]
+    return [
+        "## What denoising buys elsewhere",
+        "",
+        f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {epochs} epochs. The DAE is the same "
+        "architecture and training without the KL term. PSNR in dB against the clean binary image, of which "
+        "even a perfect grey image is some 17 dB away. Probe: accuracy in % of a logistic regression on the "
+        "latents of clean training images, tested on noisy ones. Weights after the last epoch.",
+        "",
+        "![PSNR and probe accuracy against training noise](images/results-denoising.png)",
+        "",
+        *table(*rows),
+    ]
+
+
+def draw_denoising(cells: Results) -> Figure:
+    """Draw PSNR and probe accuracy against training noise."""
+    test_levels = [row["level"] for row in first(cells)["last"]["denoising"]]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, key, label, scale in (
+        (panels[0], "psnr", "PSNR, dB", 1),
+        (panels[1], "probe_accuracy", "accuracy of a linear probe, %", 100),
+    ):
+        for kind, style in (("dvae", "o-"), ("dae", "s--")):
+            for level, colour in zip(
+                test_levels, ("tab:blue", "tab:green", "tab:red"), strict=True
+            ):
+                x, values = _curves(cells, kind, key, level)
+                axes.errorbar(
+                    x,
+                    [scale * v.value for v in values],
+                    [0 if math.isnan(v.error) else scale * v.error for v in values],
+                    fmt=style, capsize=3, color=colour, markersize=5,
+                    label=f"{kind.upper()}, tested at {100 * level:g} %",
+                )  # fmt: skip
+        axes.set_xlabel("training noise, % of the pixels")
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+# ---- bounds ----
+
+
+def bounds_tables(results: Path) -> dict[str, list[str]]:
+    """Return the tables of docs/bounds.md by name."""
+    tables = {}
+    path = results / "bounds" / "linear_gaussian.json"
+    if path.exists():
+        content = json.loads(path.read_text())
+        mixtures = [
+            k for k in content["levels"][0] if k.startswith("mixture_") and "error" not in k
+        ]
+        tables["linear-gaussian"] = table(
+            ("sigma", "log p", "L_cvae", *(f"M={m.split('_')[1]}" for m in reversed(mixtures)),
+             "L_dvae", "L_cvae - L_dvae", "I(x~; z \\| x)"),
+            *(
+                (row["sigma"], f"{row['log_p']:.3f}", f"{row['l_cvae']:.3f}",
+                 *(f"{row[m]:.3f} ± {row[m + '_error']:.3f}" for m in reversed(mixtures)),
+                 f"{row['l_dvae']:.3f}", f"{row['l_cvae'] - row['l_dvae']:.3f}",
+                 f"{row['mutual_information']:.3f}")
+                for row in content["levels"]
+            ),
+        )  # fmt: skip
+    path = results / "bounds" / "mnist.json"
+    if path.exists():
+        content = json.loads(path.read_text())
+
+        def text(value: dict) -> str:
+            return f"{value['mean']:.2f} ± {value['standard_error']:.2f}"
+
+        tables["mnist"] = table(
+            ("M", "mixture bound", "above M=1", "below log p(x)"),
+            *(
+                (row["m"], text(row["bound"]), "" if row["m"] == 1 else text(row["above_m_1"]),
+                 text(row["below_log_likelihood"]))
+                for row in content["mixtures"]
+            ),
+        )  # fmt: skip
+    return tables
+
+
+def draw_bounds(results: Path) -> Figure:
+    """Draw log p, L_cvae, mixture bounds and L_dvae at growing noise."""
+    content = json.loads((results / "bounds" / "linear_gaussian.json").read_text())
+    rows = content["levels"]
+    sigma = [row["sigma"] for row in rows]
+    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    mixtures = [k for k in rows[0] if k.startswith("mixture_") and "error" not in k]
+    axes.plot(sigma, [row["log_p"] for row in rows], color="black", label="log p(x)")
+    axes.plot(sigma, [row["l_cvae"] for row in rows], "o-", color="tab:blue", label="L_cvae")
+    for name, colour in zip(reversed(mixtures), ("0.35", "0.55", "0.72"), strict=True):
+        label = f"mixture bound, M={name.split('_')[1]}"
+        axes.plot(
+            sigma, [row[name] for row in rows], "o--", color=colour, markersize=4, label=label
+        )
+    axes.plot(
+        sigma, [row["l_dvae"] for row in rows], "o-", color="tab:orange", label="L_dvae (M=1)"
+    )
+    axes.set_xlabel("standard deviation of the corruption, sigma")
+    axes.set_ylabel("nats per example")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def with_tables(text: str, tables: dict[str, list[str]]) -> str:
+    """Return a page with the tables between its marks, <!-- table NAME --> and <!-- end -->."""
+    for name, lines in tables.items():
+        mark = f"<!-- table {name} -->"
+        pattern = re.escape(mark) + r".*?<!-- end -->"
+        content = "\n".join([mark, "", *lines, "<!-- end -->"])
+        text = re.sub(pattern, lambda match, content=content: content, text, flags=re.DOTALL)
+    return text
+
+
+SECTIONS = {
+    "regularization": (regularization_section, draw_regularization),
+    "mnist": (mnist_section, None),
+    "long": (long_section, None),
+    "frey": (frey_section, draw_frey),
+    "denoising": (denoising_section, draw_denoising),
+}
+
+
+def render(results: Path) -> str:
+    """Return the text of docs/results.md; experiments without numbers are left out."""
+    lines = [
+        "# Results",
+        "",
+        "`make results` trains, measures and writes all of this; `make results-quick` does it in small, in "
+        "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ± is "
+        "a standard error over seeds; differences are those of runs with equal seeds, in bold where zero "
+        "lies outside the 95 % interval of Student's t.",
+        "",
+    ]
+    for name, (section, _) in SECTIONS.items():
+        cells = read(results, name)
+        if cells:
+            lines += section(cells)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    options = parser.parse_args()
+    images = options.docs / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    (options.docs / "results.md").write_text(render(options.results))
+    drawn = {
+        name: draw(cells)
+        for name, (_, draw) in SECTIONS.items()
+        if draw is not None and (cells := read(options.results, name))
+    }
+    for name, figure in drawn.items():
+        figure.savefig(images / f"results-{name}.png", dpi=120)
+    if (options.results / "bounds" / "linear_gaussian.json").exists():
+        draw_bounds(options.results).savefig(images / "bounds.png", dpi=120)
+    page = options.docs / "bounds.md"
+    if page.exists():
+        page.write_text(with_tables(page.read_text(), bounds_tables(options.results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Run the experiments: `python -m experiments.run --help`.
+
+Every run is trained by the functions of train.py in a process of its own, on its share of the cores,
+and leaves a run directory below --runs, and its numbers in RESULTS/EXPERIMENT/RUN/metrics.json. Runs
+whose numbers are there already are skipped; runs that were stopped are resumed.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import fcntl
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from dvae_tf import configuration
+from experiments import runs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def is_done(run: runs.Run, results: Path) -> bool:
+    """Whether the numbers of a run are there, and those of a run as it is declared now."""
+    path = results / run.name / "metrics.json"
+    if not path.exists():
+        return False
+    content = json.loads(path.read_text())
+    return all(content.get(key) == value for key, value in declaration(run).items())
+
+
+def resolved(run: runs.Run) -> configuration.Configuration:
+    """Return a run's configuration with every default filled in."""
+    return configuration.resolve(configuration.Configuration(**run.flags))
+
+
+def declaration(run: runs.Run) -> dict:
+    """Return what a run is, as JSON values; a default that has changed makes it another one."""
+    content = {
+        "command": run.command,
+        "configuration": configuration.to_dict(resolved(run)),
+        "with_kl": run.cell.with_kl,
+        "measure": dataclasses.asdict(run.cell.measure),
+    }
+    return json.loads(json.dumps(content))
+
+
+def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str | None) -> None:
+    """Train a run in this process, or finish it, and write its numbers.
+
+    Raises:
+        ConfigurationError: if the run directory is that of another run.
+    """
+    from dvae_tf import experiment, files
+    from experiments.measure import measure
+
+    config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)
+    # The last weights of a run that has ended are gone with its checkpoints.
+    if run.cell.measure.last and not any((run_dir / "checkpoints").glob("*.ckpt")):
+        shutil.rmtree(run_dir, ignore_errors=True)
+    if (run_dir / "config.json").exists():
+        places = {"run_dir": config.run_dir, "data_dir": data_dir}
+        saved = dataclasses.replace(experiment.read_configuration(run_dir), **places)
+        if saved != config:
+            raise configuration.ConfigurationError(
+                f"--runs must hold runs as they are declared. Received: {run_dir}, of other flags. "
+                "Remove it."
+            )
+        config = dataclasses.replace(config, resume=str(run_dir))
+    prepared = experiment.prepare(config)
+    if not run.cell.with_kl:
+        prepared.model.kl_weight.assign(0.0)
+    experiment.train(prepared, verbose=2)
+    versions = json.loads((run_dir / "config.json").read_text())["versions"]
+    content = declaration(run) | {"versions": versions} | measure(run.cell, prepared)
+    directory = results / run.name
+    directory.mkdir(parents=True, exist_ok=True)
+    files.write(directory / "metrics.json", json.dumps(content, indent=1) + "\n")
+    experiment.finish(run_dir)
+
+
+def shares(jobs: int) -> list[list[int]]:
+    """Return the cores of each of so many runs at a time."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if has_affinity else range(os.cpu_count() or 1)
+    size = max(len(cores) // jobs, 1)
+    return [[cores[(job * size + i) % len(cores)] for i in range(size)] for job in range(jobs)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is not done yet; return 0, 1 if a run failed, or 2 after a user's error."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "experiments", nargs="*", help=", ".join(runs.EXPERIMENTS) + "; all of them"
+    )
+    parser.add_argument("--quick", action="store_true", help="a version of minutes")
+    parser.add_argument("--runs", type=Path, help="[default: runs/experiments, or runs/quick]")
+    parser.add_argument("--results", type=Path, help="[default: results, or runs/quick/results]")
+    parser.add_argument("--data-dir", help="directory of TensorFlow Datasets")
+    parser.add_argument("--jobs", type=int, help="runs at a time [default: one for each core]")
+    parser.add_argument("--list", action="store_true", help="print what is done, and what is to do")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    try:
+        selected = runs.select(options.experiments, quick=options.quick)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs must be at least 1. Received: {options.jobs}.")
+    base = options.runs or Path("runs/quick" if options.quick else "runs/experiments")
+    results = options.results or Path("runs/quick/results" if options.quick else "results")
+    if options.one:
+        if options.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, options.cores)
+        (run,) = [run for run in selected if run.name == options.one]
+        (base / run.cell.experiment).mkdir(parents=True, exist_ok=True)
+        lock = (base / f"{run.name}.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)  # what an earlier runner has left running ends first
+        if is_done(run, results):
+            return 0
+        train_and_measure(run, base / run.name, results, options.data_dir)
+        return 0
+
+    waiting = [run for run in selected if not is_done(run, results)]
+    print(f"{len(selected)} runs, {len(waiting)} to do", flush=True)
+    if options.list:
+        for run in selected:
+            command = run.command or "without a KL term, which no command has"
+            print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
+        return 0
+    words = [sys.executable, "-m", "experiments.run", *options.experiments]
+    words += ["--runs", str(base.resolve()), "--results", str(results.resolve())]
+    words += ["--quick"] if options.quick else []
+    words += ["--data-dir", str(Path(options.data_dir).resolve())] if options.data_dir else []
+    shares_left: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    jobs = options.jobs or len(shares(1)[0])
+    for cores in shares(jobs):
+        shares_left.put(cores)
+
+    def start(run: runs.Run) -> bool:
+        cores = shares_left.get()
+        log = base / f"{run.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with log.open("a") as file:
+                command = [*words, "--one", run.name, "--cores", *map(str, cores)]
+                done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        finally:
+            shares_left.put(cores)
+        print(f"{run.name}: " + (f"failed, see {log}" if done.returncode else "done"), flush=True)
+        return done.returncode == 0
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        try:
+            return 0 if all(list(pool.map(start, waiting))) else 1
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("stopped: the same command continues", file=sys.stderr)
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

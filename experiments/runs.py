@@ -1,0 +1,224 @@
+"""What runs there are, as data: cells of tables, each trained with several seeds.
+
+An experiment is a list of cells. A cell is what differs between its runs and those of other cells:
+fields of `dvae_tf.configuration.Configuration`, and what is measured of the trained model.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What is measured of a trained model.
+
+    Args:
+        num_importance_samples: of log p(x) and the bounds of each test image.
+        limit: the first N test images; None takes all.
+        last: measure the weights after the last epoch, beside the best by validation bound.
+        test_levels: levels of the training's kind of noise at which PSNR and probes are measured.
+    """
+
+    num_importance_samples: int = 5000
+    limit: int | None = None
+    last: bool = False
+    test_levels: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Runs that differ in their seeds alone.
+
+    Args:
+        experiment: the table that it belongs to.
+        name: unique in its experiment, the name of its runs' directories.
+        flags: fields of `Configuration`.
+        measure: what is measured of each run.
+        num_seeds: runs with seeds 0, 1, ...
+        with_kl: False trains a plain denoising auto-encoder: the KL term has weight 0.
+    """
+
+    experiment: str
+    name: str
+    flags: dict[str, Any]
+    measure: Measure = field(default_factory=Measure)
+    num_seeds: int = 3
+    with_kl: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a cell."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Where it lies, below the directories of runs and of results."""
+        return f"{self.cell.experiment}/{self.cell.name}-{self.seed}"
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        return self.cell.flags | {"seed": self.seed}
+
+    @property
+    def command(self) -> str | None:
+        """The command that trains it; a denoising auto-encoder has none."""
+        if not self.cell.with_kl:
+            return None
+        words = ["python", "train.py"]
+        for name, value in self.flags.items():
+            values = value if isinstance(value, tuple) else (value,)
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
+        return " ".join(words)
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g}".replace(".", "_")
+
+
+def mnist() -> Iterable[Cell]:
+    """MNIST with dynamic binarisation: every cell of the table of bounds, at equal epochs."""
+    shared = {"dataset": "mnist", "epochs": 100, "binarize": "dynamic"}
+
+    def cell(name: str, **flags) -> Cell:
+        return Cell(experiment="mnist", name=name, flags=shared | flags)
+
+    yield cell("vae", noise="none")
+    for noise in ("salt_pepper", "authors_salt_pepper", "masking"):
+        for level in (0.05, 0.1, 0.15):
+            yield cell(f"dvae-{noise}-{_percent(level)}", noise=noise, noise_level=level)
+    low = {"noise": "salt_pepper", "noise_level": 0.05}
+    mixture = {"posterior": "mixture", "num_corruptions": 5}
+    importance = {"objective": "iwae", "num_samples": 5}
+    yield cell("iwae", noise="none", **importance)
+    yield cell("diwae-salt_pepper-5", **low, **importance)
+    yield cell("mixture-salt_pepper-5", **low, **mixture)
+    yield cell("mixture-diwae-salt_pepper-5", **low, **mixture, **importance)
+
+
+def frey() -> Iterable[Cell]:
+    """Frey Faces: Gaussian noise, two likelihoods, and the split that leaks beside one that does not."""
+    for split in ("contiguous", "random"):
+        for likelihood in ("gaussian", "discretized_logistic"):
+            for level in (0.0, 0.025, 0.05, 0.075, 0.1):
+                noise = "gaussian" if level else "none"
+                flags = {"dataset": "frey", "split": split, "likelihood": likelihood}
+                yield Cell(
+                    experiment="frey",
+                    name=f"{split}-{likelihood}-{_percent(level)}",
+                    flags=flags | {"noise": noise, "noise_level": level},
+                    num_seeds=5,
+                )
+
+
+STUDY_EPOCHS = {300: 400, 1000: 400, 5000: 200, 55_000: 60}  # by number of training images
+
+
+def regularization() -> Iterable[Cell]:
+    """Where corruption helps the likelihood: binarisation x training images x level of noise."""
+    for count, epochs in STUDY_EPOCHS.items():
+        for binarize in ("static", "dynamic"):
+            for level in (0.0, 0.05, 0.15, 0.3):
+                flags = {
+                    "dataset": "mnist",
+                    "activation": "tanh",
+                    "binarize": binarize,
+                    "limit": count,
+                    "epochs": epochs,
+                    "noise": "salt_pepper" if level else "none",
+                    "noise_level": level,
+                }
+                yield Cell(
+                    experiment="regularization",
+                    name=f"{binarize}-{count}-{_percent(level)}",
+                    flags=flags,
+                    measure=Measure(num_importance_samples=500, limit=2000, last=True),
+                )
+
+
+def denoising() -> Iterable[Cell]:
+    """What the training noise does to denoising and features, and what the KL term does to both."""
+    for level in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
+        for with_kl in (True, False):
+            flags = {
+                "dataset": "mnist",
+                "epochs": 30,
+                "noise": "salt_pepper",
+                "noise_level": level,
+            }
+            yield Cell(
+                experiment="denoising",
+                name=f"{'dvae' if with_kl else 'dae'}-{_percent(level)}",
+                flags=flags,
+                measure=Measure(
+                    num_importance_samples=500, limit=2000, last=True, test_levels=(0.0, 0.1, 0.3)
+                ),
+                with_kl=with_kl,
+            )
+
+
+def long() -> Iterable[Cell]:
+    """Long runs of the best cells, with the learning rate of Burda et al. (2016)."""
+    shared = {"dataset": "mnist", "noise": "none", "schedule": "staged", "activation": "tanh"}
+    yield Cell(experiment="long", name="vae", flags=shared | {"epochs": 3280}, num_seeds=1)
+    importance = {"objective": "iwae", "num_samples": 5, "gradient": "doubly_reparameterized"}
+    yield Cell(
+        experiment="long", name="iwae-5", flags=shared | importance | {"epochs": 3280}, num_seeds=1
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[], Iterable[Cell]]] = {
+    "mnist": mnist,
+    "frey": frey,
+    "regularization": regularization,
+    "denoising": denoising,
+    "long": long,
+}
+
+# Of `make results-quick`: every kind of cell once, in minutes, to see that all of it works.
+_QUICK_CELLS = {
+    "mnist": ("vae", "dvae-salt_pepper-5", "iwae", "mixture-salt_pepper-5"),
+    "frey": (
+        "contiguous-gaussian-0",
+        "contiguous-gaussian-5",
+        "random-gaussian-0",
+        "random-gaussian-5",
+    ),
+    "regularization": (
+        "static-1000-0",
+        "static-1000-15",
+        "dynamic-1000-0",
+        "dynamic-1000-15",
+    ),
+    "denoising": ("dvae-0", "dvae-20", "dae-0", "dae-20"),
+}
+_QUICK_EPOCHS = {"mnist": 2, "frey": 60, "regularization": 100, "denoising": 2}
+
+
+def _quick(cell: Cell) -> Cell:
+    """Return a cell that takes seconds."""
+    flags = cell.flags | {"epochs": _QUICK_EPOCHS[cell.experiment]}
+    measure = replace(cell.measure, num_importance_samples=100, limit=500)
+    return replace(cell, flags=flags, measure=measure, num_seeds=2)
+
+
+def select(names: Iterable[str] = (), *, quick: bool = False) -> list[Run]:
+    """Return the runs of the named experiments, or of all: the first seed of every cell first.
+
+    Raises:
+        ValueError: if an experiment is unknown.
+    """
+    names = list(names) or list(EXPERIMENTS)
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown:
+        raise ValueError(
+            f"An experiment must be one of {', '.join(EXPERIMENTS)}. Received: {', '.join(unknown)}."
+        )
+    cells = [cell for name in names for cell in EXPERIMENTS[name]()]
+    if quick:
+        cells = [_quick(c) for c in cells if c.name in _QUICK_CELLS.get(c.experiment, ())]
+    runs = [Run(cell, seed) for cell in cells for seed in range(cell.num_seeds)]
+    return sorted(runs, key=lambda run: run.seed)

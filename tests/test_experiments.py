@@ -1,0 +1,215 @@
+"""The experiments' declarations, runner and tables; and that pages hold the committed numbers."""
+
+import dataclasses
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+from conftest import ROOT
+
+from dvae_tf import configuration, datasets, experiment, likelihood
+from experiments import bounds, report, run, runs
+from experiments.linear_gaussian import LinearGaussian
+
+ALL = runs.select()
+TINY = runs.Cell(
+    experiment="tiny",
+    name="dae-20",
+    flags={"epochs": 2, "limit": 100, "hidden": (8,), "latent_dim": 2, "noise_level": 0.2},
+    measure=runs.Measure(num_importance_samples=20, limit=30, last=True, test_levels=(0.0, 0.2)),
+    num_seeds=2,
+)
+
+
+class TestDeclarations:
+    def test_names_are_unique(self):
+        assert len({each.name for each in ALL}) == len(ALL)
+
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_flags_are_valid_and_the_command_says_them_all(self, quick):
+        for each in (each for each in runs.select(quick=quick) if each.seed == 0):
+            meant = configuration.Configuration(**each.flags)
+            configuration.resolve(meant)
+            assert configuration.parse(each.command.split()[2:]) == meant
+
+    def test_first_seeds_come_first(self):
+        seeds = [each.seed for each in ALL]
+        assert seeds == sorted(seeds)
+
+    def test_cells_with_equal_budgets(self):
+        """Within a table only what it is about differs."""
+        for name in ("mnist", "frey", "denoising"):
+            budgets = {
+                (r := configuration.resolve(configuration.Configuration(**each.flags))).epochs
+                and (r.epochs, r.hidden, r.latent_dim, r.batch_size, r.learning_rate, r.schedule)
+                for each in runs.select([name])
+            }
+            assert len(budgets) == 1
+
+    def test_unknown_experiment_is_refused(self, capsys):
+        with pytest.raises(SystemExit) as stopped:
+            run.main(["celeba"])
+        assert stopped.value.code == 2
+        assert "must be one of" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    path = tmp_path_factory.mktemp("experiments")
+    for seed in range(2):
+        each = runs.Run(TINY, seed)
+        run.train_and_measure(each, path / "runs" / each.name, path / "results", None)
+    return path
+
+
+class TestRunner:
+    def numbers(self, done, seed=0):
+        return json.loads((done / "results" / f"tiny/dae-20-{seed}" / "metrics.json").read_text())
+
+    def test_is_done_only_as_it_is_declared(self, done):
+        results = done / "results"
+        assert run.is_done(runs.Run(TINY, 0), results)
+        assert not run.is_done(runs.Run(TINY, 2), results)
+        other = dataclasses.replace(TINY, flags=TINY.flags | {"epochs": 3})
+        assert not run.is_done(runs.Run(other, 0), results)
+
+    def test_numbers_are_those_of_the_run(self, done):
+        numbers = self.numbers(done)
+        run_dir = done / "runs" / "tiny" / "dae-20-0"
+        history = experiment.read_history(run_dir)
+        assert numbers["epochs"] == 2
+        assert numbers["best_epoch"] == 1 + np.argmax(history["val_bound"])
+        model = experiment.load_model(run_dir)
+        images = datasets.as_float(datasets.load("digits").test.images[:30])
+        expected = likelihood.importance_sampling(
+            model.encoder, model.decoder, images, num_samples=20, seed=0
+        )
+        found = numbers["best"]["log_likelihood"]
+        assert found["mean"] == pytest.approx(expected.mean, rel=1e-6)
+        assert found["num_samples"] == 20
+        assert found["count"] == 30
+
+    def test_denoising_rows(self, done):
+        clean, noisy = self.numbers(done)["last"]["denoising"]
+        assert (clean["level"], noisy["level"]) == (0.0, 0.2)
+        assert clean["noisy_psnr"]["mean"] == pytest.approx(58.9, abs=0.05)  # untouched
+        assert noisy["noisy_psnr"]["mean"] < 15
+
+    def test_says_nothing_of_this_machine(self, done):
+        assert str(done) not in json.dumps(self.numbers(done))
+
+    # The history that a KeyboardInterrupt leaves open, as the end of a process would not.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_an_interrupted_run_goes_on(self, tmp_path, done, monkeypatch):
+        each = runs.Run(TINY, 0)
+        own = experiment._callbacks
+
+        class Stop(experiment.keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 1:
+                    raise KeyboardInterrupt
+
+        directory = tmp_path / "runs" / each.name
+        with monkeypatch.context() as patched:
+            patched.setattr(experiment, "_callbacks", lambda *v: [*own(*v), Stop()])
+            with pytest.raises(KeyboardInterrupt):
+                run.train_and_measure(each, directory, tmp_path / "results", None)
+        run.train_and_measure(each, directory, tmp_path / "results", None)
+        path = tmp_path / "results" / each.name / "metrics.json"
+        assert json.loads(path.read_text()) == self.numbers(done)
+
+    def test_without_kl_only_the_last_weights_count(self, tmp_path):
+        flags = {
+            "epochs": 12,
+            "limit": 400,
+            "latent_dim": 8,
+            "hidden": (32,),
+            "learning_rate": 0.01,
+        }
+        cell = dataclasses.replace(TINY, with_kl=False, flags=TINY.flags | flags)
+        each = runs.Run(cell, 0)
+        run.train_and_measure(each, tmp_path / "run", tmp_path / "results", None)
+        numbers = json.loads((tmp_path / "results" / each.name / "metrics.json").read_text())
+        assert "best" not in numbers
+        # Nothing holds the posterior near the prior.
+        with_kl = runs.Run(dataclasses.replace(cell, with_kl=True), 0)
+        run.train_and_measure(with_kl, tmp_path / "other", tmp_path / "results", None)
+        other = json.loads((tmp_path / "results" / each.name / "metrics.json").read_text())
+        assert numbers["last"]["kl"]["mean"] > 2 * other["last"]["kl"]["mean"]
+
+    def test_shares_of_the_cores(self, monkeypatch):
+        monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+        assert run.shares(2) == [[0, 1], [2, 3]]
+        assert run.shares(4) == [[0], [1], [2], [3]]
+        assert run.shares(5) == [[0], [1], [2], [3], [0]]
+
+
+class TestTables:
+    def test_mean_and_standard_error(self, rng):
+        values = rng.normal(size=5)
+        found = report.mean(values)
+        assert found.value == pytest.approx(values.mean())
+        assert found.error == pytest.approx(scipy.stats.sem(values))
+
+    def test_difference_is_paired_by_seed(self):
+        rows = [{"best": {"x": {"mean": v}}} for v in (1.0, 2.0, 4.0)]
+        others = [{"best": {"x": {"mean": v}}} for v in (0.0, 1.0)]
+        found = report.difference(rows, others, "x")
+        assert (found.value, found.error, found.count) == (1.0, 0.0, 2)
+
+    def test_bold_takes_two_standard_errors(self):
+        assert report.certain(report.Mean(1.0, 0.49, 3)) == "**+1.00 ± 0.49**"
+        assert report.certain(report.Mean(-1.0, 0.51, 3)) == "-1.00 ± 0.51"
+        assert report.certain(report.Mean(1.0, math.nan, 1)) == "+1.00"
+
+
+class TestBounds:
+    def test_best_encoder_is_a_maximum(self, rng):
+        """The gradients by hand vanish, up to the draws that p(x) is averaged over."""
+        model = LinearGaussian.make()
+        x = rng.normal(size=(400_000, 2)) @ model.W.T + model.b
+        x += model.s * rng.normal(size=x.shape)
+        gradients = bounds.best_encoder(model, 0.5).l_dvae_gradients(x)
+        for name in ("A", "c", "d"):
+            assert np.abs(gradients[name]).max() < 0.02, name
+        off = LinearGaussian.make(sigma=0.5).l_dvae_gradients(x)
+        assert max(np.abs(off[name]).max() for name in ("A", "c", "d")) > 0.1
+
+    def test_gap_is_the_mutual_information(self):
+        content = bounds.linear_gaussian(5000)
+        for row in content["levels"]:
+            gap = row["l_cvae"] - row["l_dvae"]
+            assert gap == pytest.approx(row["mutual_information"], abs=2e-4)
+            last = row["l_dvae"]
+            for m in bounds.MIXTURES:
+                assert row[f"mixture_{m}"] > last - 4 * row[f"mixture_{m}_error"]
+                last = row[f"mixture_{m}"]
+            assert last < row["l_cvae"] + 4 * row[f"mixture_{m}_error"]
+            assert row["l_cvae"] <= row["log_p"]
+
+
+class TestPages:
+    def test_results_are_those_that_are_committed(self):
+        assert (ROOT / "docs" / "results.md").read_text() == report.render(ROOT / "results")
+
+    def test_tables_of_bounds_are_those_that_are_committed(self):
+        page = (ROOT / "docs" / "bounds.md").read_text()
+        tables = report.bounds_tables(ROOT / "results")
+        assert "linear-gaussian" in tables
+        assert page == report.with_tables(page, tables)
+
+    def test_speed_is_what_the_benchmarks_measured(self, monkeypatch):
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
+        monkeypatch.delitem(sys.modules, "report", raising=False)
+        import report as benchmarks
+
+        assert (ROOT / "docs" / "speed.md").read_text() == benchmarks.render()
+
+    def test_committed_numbers_are_of_declared_runs(self):
+        declared = {each.name: each for each in ALL}
+        for path in (ROOT / "results").glob("*/*/metrics.json"):
+            name = str(path.parent.relative_to(ROOT / "results"))
+            assert run.is_done(declared[name], ROOT / "results"), name
