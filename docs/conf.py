@@ -1,0 +1,19 @@
+"""Sphinx's configuration: `make docs`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+project = "dvae_tf"
+copyright = "the authors of dvae_tf"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {"description": "Denoising variational auto-encoders", "page_width": "1100px"}
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+myst_heading_anchors = 3
+# Links to files of the repository that are no pages.
+suppress_warnings = ["myst.xref_missing"]

@@ -1,0 +1,143 @@
+"""Every block of code in README.md and docs/ runs, in order, in a directory as a user would have it.
+
+Shell and Python run as they are, but that train.py and evaluate.py are told to do little, that MNIST
+and Frey Faces become digits where they are not at hand, and that `make` only says what it would do.
+Scripts for clusters (bash) are parsed. Transcripts (console) are what only a user can do.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# What a page takes for granted.
+NAMES = {"README.md": lambda: {"images": np.zeros((200, 28, 28, 1), np.float32)}}
+
+# `python`, as the pages call it.
+PYTHON = """#!{python}
+import os, sys
+
+LITTLE = {{
+    "train.py": {{"--epochs": "1", "--limit": "200"}},
+    "evaluate.py": {{
+        "--num-importance-samples": "5", "--limit": "40", "--num-annealed": "0", "--noise-levels": "0.1"
+    }},
+}}
+words = sys.argv[1:]
+flags = LITTLE.get(words[0], {{}})
+for flag, value in flags.items():
+    if flag in words:
+        place = words.index(flag)
+        del words[place : place + 2]
+    words += [flag, value]
+if "--dataset" in words and not {has_data}:
+    place = words.index("--dataset") + 1
+    words[place] = "digits" if words[place] in ("mnist", "frey") else words[place]
+os.execv(sys.executable, [sys.executable, *words])
+"""
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text())
+
+
+def pages_with(*kinds: str):
+    pages = [page for page in PAGES if any(kind in kinds for kind, _ in blocks(page))]
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, data_directory):
+    """The repository's commands, a trained run, a folder of photos and a noisy image."""
+    path = tmp_path_factory.mktemp("user")
+    for name in (
+        "train.py",
+        "evaluate.py",
+        "dvae_tf",
+        "serving",
+        "experiments",
+        "Makefile",
+        "results",
+        "requirements.txt",
+    ):
+        (path / name).symlink_to(ROOT / name)
+    (path / "tests").symlink_to(ROOT / "tests")
+    commands = path / "bin"
+    commands.mkdir()
+    script = PYTHON.format(python=sys.executable, has_data=data_directory is not None)
+    (commands / "python").write_text(script)
+    (commands / "make").write_text(
+        '#!/bin/sh\nexec /usr/bin/env -i PATH=/usr/bin:/bin make -n "$@"\n'
+    )
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    done = subprocess.run(
+        [commands / "python", "train.py", "--run-dir", "RUN_DIR"],
+        cwd=path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in "ABC":
+        shutil.copytree(path / "RUN_DIR", path / f"RUN_{name}")
+    rng = np.random.default_rng(0)
+    (path / "photos").mkdir()
+    for index in range(40):
+        image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+        PIL.Image.fromarray(image).save(path / "photos" / f"{index}.png")
+    PIL.Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path / "noisy.png")
+    return path
+
+
+@pages_with("sh", "python")
+def test_code_of_a_page_runs(page, workspace, data_directory, monkeypatch):
+    monkeypatch.chdir(workspace)
+    names = NAMES.get(page.name, dict)()
+    environment = os.environ | {"PATH": f"{workspace / 'bin'}:{os.environ['PATH']}"}
+    if data_directory is not None:
+        environment["TFDS_DATA_DIR"] = str(data_directory)
+    for kind, text in blocks(page):
+        if kind == "python":
+            exec(compile(text, str(page), "exec"), names)
+        elif kind == "sh":
+            log = workspace / f"{page.name}.log"
+            with log.open("w") as file:
+                shell = subprocess.Popen(
+                    ["bash", "-e", "-c", text], env=environment, stdout=file, stderr=file,
+                    start_new_session=True,
+                )  # fmt: skip
+                try:
+                    status = shell.wait(600)
+                finally:  # servers that a page leaves running
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(shell.pid, signal.SIGKILL)
+            assert status == 0, f"{text}\n{log.read_text()[-2000:]}"
+
+
+@pages_with("bash", "yaml")
+def test_scripts_for_clusters_parse(page):
+    for kind, text in blocks(page):
+        if kind == "bash":
+            done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        elif kind == "yaml":
+            assert all(isinstance(part, dict) for part in yaml.safe_load_all(text))
+
+
+def test_kinds_of_blocks_are_known():
+    """A block of another kind would not be run."""
+    kinds = {kind for page in PAGES for kind, _ in blocks(page)}
+    assert kinds <= {"sh", "python", "bash", "yaml", "console"}
+    fences = sum(len(re.findall(r"^```", page.read_text(), re.MULTILINE)) for page in PAGES)
+    toctrees = sum(page.read_text().count("```{toctree}") for page in PAGES)
+    assert fences == 2 * (sum(len(blocks(page)) for page in PAGES) + toctrees)
