@@ -12,6 +12,7 @@ exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Denoising variational auto-encoders", "page_width": "1100px"}
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Keras are not reST
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 myst_heading_anchors = 3

@@ -3,10 +3,11 @@
 For each x there are M corruptions x~_m, with q_m = q(z|x~_m), and K latent samples z_km ~ q_m.
 Every tensor of log densities is [K, M, B]; every bound is [B], and larger is better.
 
-| reduction of log w over (k, m) | conditional denominator | mixture denominator           |
-|--------------------------------|-------------------------|-------------------------------|
-| `mean`                         | VAE / DVAE              | marginal DVAE, towards L_cvae |
-| `log_mean_exp`                 | IWAE / DIWAE            | multiple-importance DIWAE     |
+::
+
+    reduction of log w     conditional denominator   mixture denominator
+    mean                   VAE, DVAE                 marginal DVAE, towards L_cvae
+    log_mean_exp           IWAE, DIWAE               multiple-importance DIWAE
 
 Sources: Im et al. (2017), arXiv:1511.06406, equations 6 to 9 (L_dvae, L_cvae); Burda et al. (2016),
 arXiv:1509.00519, equation 8 (IWAE); Yin and Zhou (2018), arXiv:1805.11183 (the mixture column);

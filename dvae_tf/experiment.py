@@ -572,7 +572,7 @@ def _shown_images(
 def write_figures(
     run_dir: Path, model: DVAE, dataset: datasets.Dataset, history: dict[str, list[float]]
 ) -> Outcome:
-    """Write figures/*.png, and return the outcome that they show."""
+    """Write the PNGs of figures/, and return the outcome that they show."""
     config = read_configuration(run_dir)
     directory = run_dir / "figures"
     directory.mkdir(exist_ok=True)

@@ -1,15 +1,16 @@
 """Export: a SavedModel whose signatures need neither Keras nor this package.
 
+::
+
     python -m dvae_tf.export RUN_DIR --version 2
 
-| signature                     | inputs               | outputs                                 |
-|-------------------------------|----------------------|-----------------------------------------|
-| `serving_default` = `denoise` | image                | denoised, stddev [B,H,W,C], valid [B]   |
-| `encode`                      | image                | mean, stddev [B,L], valid               |
-| `decode`                      | latent [B,L]         | image                                   |
-| `sample`                      | seed int32 [B,2]     | image                                   |
-| `score`                       | image, seed          | elbo, reconstruction, kl [B] in nats, valid |
-| `denoise_png`                 | image_bytes [B]      | denoised_bytes [B], PNG; for 1, 3, 4 channels |
+    signature                  inputs            outputs
+    serving_default = denoise  image             denoised, stddev [B,H,W,C], valid [B]
+    encode                     image             mean, stddev [B,L], valid
+    decode                     latent [B,L]      image
+    sample                     seed int32 [B,2]  image
+    score                      image, seed       elbo, reconstruction, kl [B] in nats, valid
+    denoise_png                image_bytes [B]   denoised_bytes [B], PNG; for 1, 3, 4 channels
 
 Nothing in them is random but through a seed that the caller gives, row by row. Beside the
 SavedModel a version holds `signature.json`, `golden.npz`, `model_card.md`, and the records with

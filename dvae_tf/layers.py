@@ -56,7 +56,7 @@ class ProbabilisticLayer(keras.layers.Layer):
 class DistributionLayer(ProbabilisticLayer):
     """The general layer: any function from parameters to a distribution.
 
-    The layer is saved by the function's registered name, never by its code:
+    The layer is saved by the function's registered name, never by its code::
 
         @keras.saving.register_keras_serializable(package="mine")
         def student_t(parameters):
@@ -345,7 +345,7 @@ def reparameterized_sample(
         num_samples: K, or None for one sample without a sample axis.
 
     Returns:
-        [K, *batch, *event], or [*batch, *event]. For the normal distributions of this module the
+        ``[K, *batch, *event]``, or ``[*batch, *event]``. For the normal distributions of this module the
         draws are the same with and without XLA.
 
     Raises:

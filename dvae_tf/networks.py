@@ -1,6 +1,6 @@
 """Encoders and decoders: bodies of three kinds, ending in a layer of `layers`.
 
-Each function returns `(encoder, decoder)`, two Functional models:
+Each function returns `(encoder, decoder)`, two Functional models::
 
     encoder: image [B, H, W, C] -> q(z|x~), a distribution over latents [B, L]
     decoder: latent [B, L]      -> p(x|z), a distribution over images [B, H, W, C]
