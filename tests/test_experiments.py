@@ -33,7 +33,9 @@ class TestDeclarations:
         for each in (each for each in runs.select(quick=quick) if each.seed == 0):
             meant = configuration.Configuration(**each.flags)
             configuration.resolve(meant)
-            assert configuration.parse(each.command.split()[2:]) == meant
+            assert (each.command is None) == (not each.cell.with_kl)
+            if each.command is not None:
+                assert configuration.parse(each.command.split()[2:]) == meant
 
     def test_first_seeds_come_first(self):
         seeds = [each.seed for each in ALL]
@@ -154,15 +156,16 @@ class TestTables:
         assert found.value == pytest.approx(values.mean())
         assert found.error == pytest.approx(scipy.stats.sem(values))
 
-    def test_difference_is_paired_by_seed(self):
-        rows = [{"best": {"x": {"mean": v}}} for v in (1.0, 2.0, 4.0)]
-        others = [{"best": {"x": {"mean": v}}} for v in (0.0, 1.0)]
+    def test_difference_is_of_the_seeds_that_both_have(self):
+        rows = {seed: {"best": {"x": {"mean": v}}} for seed, v in enumerate((1.0, 2.0, 4.0))}
+        others = {seed: {"best": {"x": {"mean": v}}} for seed, v in ((0, 0.0), (2, 3.0))}
         found = report.difference(rows, others, "x")
         assert (found.value, found.error, found.count) == (1.0, 0.0, 2)
 
-    def test_bold_takes_two_standard_errors(self):
-        assert report.certain(report.Mean(1.0, 0.49, 3)) == "**+1.00 ± 0.49**"
-        assert report.certain(report.Mean(-1.0, 0.51, 3)) == "-1.00 ± 0.51"
+    def test_bold_is_beyond_the_interval_of_student(self):
+        """The 97.5 % quantile of t is 4.303 with two degrees of freedom."""
+        assert report.certain(report.Mean(1.0, 0.232, 3)) == "**+1.00 ± 0.23**"
+        assert report.certain(report.Mean(-1.0, 0.233, 3)) == "-1.00 ± 0.23"
         assert report.certain(report.Mean(1.0, math.nan, 1)) == "+1.00"
 
 
@@ -185,9 +188,9 @@ class TestBounds:
             assert gap == pytest.approx(row["mutual_information"], abs=2e-4)
             last = row["l_dvae"]
             for m in bounds.MIXTURES:
-                assert row[f"mixture_{m}"] > last - 4 * row[f"mixture_{m}_error"]
+                assert row[f"mixture_{m}"] >= last - 4 * row[f"mixture_{m}_error"]
                 last = row[f"mixture_{m}"]
-            assert last < row["l_cvae"] + 4 * row[f"mixture_{m}_error"]
+            assert last <= row["l_cvae"] + 4 * row[f"mixture_{m}_error"] + 1e-4
             assert row["l_cvae"] <= row["log_p"]
 
 
