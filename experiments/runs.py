@@ -114,7 +114,8 @@ def frey() -> Iterable[Cell]:
                 )
 
 
-STUDY_EPOCHS = {300: 400, 1000: 400, 5000: 200, 55_000: 60}  # by number of training images
+# By number of training images: about 10,000 steps or more, so that what overfits has the time to.
+STUDY_EPOCHS = {300: 4000, 1000: 1500, 5000: 400, 55_000: 60}
 
 
 def regularization() -> Iterable[Cell]:
