@@ -325,7 +325,7 @@ def _load(name: str, data_dir: str | None, split: str | None, cache: str) -> Dat
     if name.startswith("tfds:"):
         train, test = _load_tfds(name[len("tfds:") :], data_dir, cache)
         return _divide(name, train, test, split or "random")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # which leaves an unknown ~user as it is
     if path.exists():
         loaders = {".npz": _load_npz, ".npy": _load_npy}
         if not path.is_dir() and path.suffix not in loaders:
@@ -481,7 +481,7 @@ def _load_frey(data_dir: str | None) -> Split:
 
     from dvae_tf import frey_faces
 
-    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    root = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     manual_file = root / "downloads" / "manual" / frey_faces.FILE_NAME
     try:
         builder = frey_faces.FreyFaces(data_dir=str(root))

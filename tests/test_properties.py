@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dvae_tf import (
@@ -112,6 +112,7 @@ def test_data_files(tmp_path_factory, suffix, content):
     assert refused(datasets.load, str(path))
 
 
+@example("~nobody")
 @given(st.text(max_size=12).filter(lambda name: not name.startswith("tfds:")))
 def test_data_set_names(name):
     refused(datasets.load, name)
@@ -147,7 +148,10 @@ def test_networks(name, image_shape, latent_dim, kind, sizes):
     def too_large(value):
         return isinstance(value, int) and value > 100
 
-    if any(too_large(v) for v in (latent_dim, *np.ravel(sizes), *np.ravel(image_shape))):
+    def parts(value):
+        return value if isinstance(value, (list, tuple)) else (value,)
+
+    if any(too_large(v) for v in (latent_dim, *parts(sizes), *parts(image_shape))):
         return
     keyword = "hidden" if name == "mlp" else "filters"
     refused(networks.NETWORKS[name], image_shape, latent_dim, kind, **{keyword: sizes})
