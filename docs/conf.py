@@ -1,6 +1,7 @@
 """Sphinx's configuration: `make docs`."""
 
 import sys
+from collections import _tuplegetter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -14,7 +15,19 @@ html_theme_options = {"description": "Denoising variational auto-encoders", "pag
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # those of Keras are not reST
 autodoc_typehints = "description"
+napoleon_use_ivar = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 myst_heading_anchors = 3
+
+
+def _skip(app, what, name, obj, skip, options) -> bool | None:
+    """Leave out the fields of named tuples: the class says what they are."""
+    return True if isinstance(obj, _tuplegetter) else None
+
+
+def setup(app) -> None:
+    app.connect("autodoc-skip-member", _skip)
+
+
 # Links to files of the repository that are no pages.
 suppress_warnings = ["myst.xref_missing"]

@@ -27,11 +27,17 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """The state of a run after `step` steps."""
+    """The state of a run.
+
+    Attributes:
+        step: training steps behind it.
+        arrays: of the model and the optimiser, by name.
+        state: JSON values.
+    """
 
     step: int
     arrays: dict[str, np.ndarray]
-    state: dict[str, Any]  # JSON values
+    state: dict[str, Any]
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:

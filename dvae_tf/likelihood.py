@@ -27,10 +27,16 @@ _STRETCHES = (0.0, 0.003, 0.03, 0.2, 1.0)
 
 
 class LogLikelihood(NamedTuple):
-    """Estimates of log p(x) for N images, in nats."""
+    """Estimates of log p(x) for N images, in nats.
 
-    log_likelihood: np.ndarray  # [N]
-    monte_carlo_error: np.ndarray  # [N], standard error of each estimate; NaN for one sample
+    Attributes:
+        log_likelihood: [N].
+        monte_carlo_error: [N], standard error of each estimate; NaN for one sample.
+        num_samples: importance samples, or annealing chains, of each image.
+    """
+
+    log_likelihood: np.ndarray
+    monte_carlo_error: np.ndarray
     num_samples: int
 
     @property

@@ -18,17 +18,30 @@ _TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING, _BINARIZATION = range(6)
 
 
 class BoundTerms(NamedTuple):
-    """What one evaluation of the bound yields; all are [B], in nats, larger is better but for kl."""
+    """What one evaluation of the bound yields; all are [B], in nats, larger is better but for kl.
 
-    objective: tf.Tensor  # what training ascends: the bound, with the KL term weighted
-    bound: tf.Tensor  # the cell of the table that was asked for
-    elbo: tf.Tensor  # reconstruction - kl, whatever the objective
-    reconstruction: tf.Tensor  # mean over k, m of log p(x|z_km)
-    kl: tf.Tensor  # mean over m of KL(q_m || p(z))
+    Attributes:
+        objective: what training ascends: the bound, with the KL term weighted.
+        bound: the cell of the table that was asked for.
+        elbo: reconstruction - kl, whatever the objective.
+        reconstruction: mean over k, m of log p(x|z_km).
+        kl: mean over m of KL(q_m || p(z)).
+    """
+
+    objective: tf.Tensor
+    bound: tf.Tensor
+    elbo: tf.Tensor
+    reconstruction: tf.Tensor
+    kl: tf.Tensor
 
 
 class Denoised(NamedTuple):
-    """A denoised batch: mean image and standard deviation of every pixel, [B, H, W, C]."""
+    """A denoised batch.
+
+    Attributes:
+        mean: of every pixel, [B, H, W, C].
+        stddev: standard deviation of every pixel, [B, H, W, C].
+    """
 
     mean: tf.Tensor
     stddev: tf.Tensor

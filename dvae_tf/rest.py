@@ -1,11 +1,13 @@
 """TensorFlow Serving's REST interface to the signatures of an exported model, and a page to try it.
 
-| path                                            | what it does                                 |
-|-------------------------------------------------|----------------------------------------------|
-| `GET  /v1/models/NAME[/versions/N]`             | state of the versions; the health check      |
-| `GET  /v1/models/NAME[/versions/N]/metadata`    | names, types and shapes of every signature   |
-| `POST /v1/models/NAME[/versions/N]:predict`     | `{"instances": [...]}` or `{"inputs": ...}`  |
-| `GET  /`, `POST /noise`                         | the page, and the noise that it shows        |
+===========================================  =============================================
+path                                         what it does
+===========================================  =============================================
+`GET /v1/models/NAME[/versions/N]`           state of the versions; the health check
+`GET /v1/models/NAME[/versions/N]/metadata`  names, types and shapes of every signature
+`POST /v1/models/NAME[/versions/N]:predict`  `{"instances": [...]}` or `{"inputs": ...}`
+`GET /`, `POST /noise`                       the page, and the noise that it shows
+===========================================  =============================================
 
 Like TensorFlow Serving it watches a directory and serves the newest version in it; unlike it, it
 checks names, types and shapes before TensorFlow sees a request. Errors are `{"error": MESSAGE}`.
@@ -151,7 +153,7 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
     """Answer the body of a predict request of at most `max_rows` rows.
 
     Returns:
-        `{"predictions": [...]}` for rows, `{"outputs": ...}` for columns.
+        An object with `predictions` for rows, with `outputs` for columns.
 
     Raises:
         RequestError: if the request is not valid.
