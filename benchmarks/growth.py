@@ -53,9 +53,9 @@ class Clock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def resident_mib() -> float:
-    """Return the resident memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident_mib(process: int | str = "self") -> float:
+    """Return the resident memory of a process now."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -9,9 +9,6 @@ checkpoints and arenas hold for a while, so that a slope would mostly say where 
 import http.client
 import json
 import os
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,9 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from growth import BENCHMARKS, ROOT, resident_mib
+from growth import BENCHMARKS, resident_mib
 
 from dvae_tf import configuration, experiment, export
+from serving import running_server
 
 EPOCHS = 200
 REQUESTS = 4000
@@ -56,20 +54,13 @@ def of_training(run_dir: str) -> dict:
     assert given is not None
     run = experiment.prepare(configuration.resolve(given))
     memory = Memory()
-    own = experiment._callbacks
-    experiment._callbacks = lambda *values: [*own(*values), memory]
-    experiment.train(run, verbose=0)
+    experiment.train(run, extra=[memory], verbose=0)
     return summarize(memory.mib, "epoch", 1)
 
 
 def of_serving(export_dir: Path) -> dict:
     """Ask a server in a process of its own, one request after the other."""
-    command = [sys.executable, "-m", "dvae_tf.serve", str(export_dir), "--port", "0"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        address = re.search(r"http://([^ ]*:\d+)", process.stdout.readline())[1]
+    with running_server(export_dir) as (address, process):
         connection = http.client.HTTPConnection(address)
         rng = np.random.default_rng(0)
         mib = []
@@ -80,11 +71,7 @@ def of_serving(export_dir: Path) -> dict:
             if answer.read() and answer.status != 200:
                 raise RuntimeError(answer.status)
             if index % EVERY == 0:
-                pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-                mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-    finally:
-        process.terminate()
-        process.communicate()
+                mib.append(resident_mib(process))
     return summarize(mib, "request", EVERY)
 
 

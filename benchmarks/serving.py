@@ -11,6 +11,7 @@ one image over 8 threads go to `python -m dvae_tf.serve`. The result goes to ben
 
 import argparse
 import concurrent.futures
+import contextlib
 import http.client
 import itertools
 import json
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -97,16 +99,25 @@ def throughput(version_dir: Path, batch: int, callers: int, repeats: int, calls:
     }
 
 
-def latency(export_dir: Path, requests: int, threads: int) -> dict:
-    """Return quantiles of the time that requests to the web server take, in milliseconds."""
-    import numpy as np
-
+@contextlib.contextmanager
+def running_server(export_dir: Path) -> Iterator[tuple[str, int]]:
+    """Serve an export in a process of its own; yield its address and the number of the process."""
     command = [sys.executable, "-m", "dvae_tf.serve", str(export_dir), "--port", "0"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
-        address = re.search(r"http://([^ ]*:\d+)", process.stdout.readline())[1]
+        yield re.search(r"http://([^ ]*:\d+)", process.stdout.readline())[1], process.pid
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def latency(export_dir: Path, requests: int, threads: int) -> dict:
+    """Return quantiles of the time that requests to the web server take, in milliseconds."""
+    import numpy as np
+
+    with running_server(export_dir) as (address, _):
         image = np.random.default_rng(0).random((28, 28, 1)).round(3).tolist()
         body = json.dumps({"instances": [image]}).encode()
 
@@ -130,9 +141,6 @@ def latency(export_dir: Path, requests: int, threads: int) -> dict:
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             times = list(pool.map(once, range(requests)))
         seconds = time.perf_counter() - start
-    finally:
-        process.terminate()
-        process.communicate()
     return {
         "requests": requests,
         "threads": threads,

@@ -67,9 +67,7 @@ def measure(folder: str, cache: str, num_steps: int, run_dir: str) -> dict:
     run = experiment.prepare(configuration.resolve(given))
     prepared = time.perf_counter() - started
     memory = Memory()
-    own = experiment._callbacks
-    experiment._callbacks = lambda *values: [*own(*values), memory]
-    experiment.train(run, verbose=0)
+    experiment.train(run, extra=[memory], verbose=0)
     rows = np.array(memory.rows)
     thinned = rows[np.linspace(0, len(rows) - 1, min(len(rows), 200)).astype(int)]
     return {

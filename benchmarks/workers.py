@@ -10,7 +10,6 @@ in one process as usual: compiled by XLA, many steps in a call. It writes benchm
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 sys.path[:0] = [str(BENCHMARKS), str(ROOT)]
+
+from local_cluster import environments
 
 BATCH_SIZE = 128
 STEPS = 60  # an epoch
@@ -80,22 +81,13 @@ def train_here(network: str) -> dict:
 
 def train_with(count: int, network: str) -> dict:
     """Train with so many processes, and return what the first one measured."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    processes = []
-    for index in range(max(count, 1)):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = os.environ | ({"TF_CONFIG": json.dumps(task)} if count else {})
-        words = [sys.executable, __file__, "--train", network]
-        processes.append(
-            subprocess.Popen(
-                words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+    words = [sys.executable, __file__, "--train", network]
+    processes = [
+        subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        for environment in (environments(count) if count else [dict(os.environ)])
+    ]
     outputs = [process.communicate() for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         if process.returncode:

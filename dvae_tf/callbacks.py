@@ -177,7 +177,8 @@ class Checkpointing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._offset = 0
-        if logs["val_bound"] > self._best_bound:
+        # Not every epoch ends with a validation.
+        if logs.get("val_bound", -math.inf) > self._best_bound:
             self._best_bound = float(logs["val_bound"])
             self._best = checkpoints.capture(self.model)
             self._is_best_written = False

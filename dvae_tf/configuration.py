@@ -188,8 +188,11 @@ class Configuration:
         ),
     ] = "float32"
     patience: Annotated[
-        int | None, _count(_TRAINING, "Stop after N epochs without a better validation bound.")
+        int | None, _count(_TRAINING, "Stop after N validations without a better bound.")
     ] = None
+    validate_every: Annotated[
+        int, _count(_TRAINING, "Validate after every N epochs, and after the last.")
+    ] = 1
     validation_input: Annotated[
         ValidationInput, _field(_TRAINING, "Whether validation corrupts its input.")
     ] = "corrupted"
@@ -228,6 +231,7 @@ class Configuration:
             "epochs",
             "batch_size",
             "patience",
+            "validate_every",
         ):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**31:

@@ -155,7 +155,7 @@ def _corrupt(corruption: corruptions.Corruption, images: np.ndarray, seed: int) 
     return corruption(images, seed=seed).numpy()
 
 
-def _posterior(model: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def posterior(model: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of q(z|x), [N, L] each."""
     both = _in_batches(
         lambda x: tf.stack([(q := model.encoder(x)).mean(), q.stddev()], axis=1), images
@@ -232,7 +232,7 @@ def measure_log_likelihood(
 
 def _features(model, train: datasets.Split, test: datasets.Split, settings, arrays):
     """Return the measures of the latent space, and the probes fitted on training images."""
-    means, stddevs = _posterior(model, datasets.as_float(test.images))
+    means, stddevs = posterior(model, datasets.as_float(test.images))
     per_unit = metrics.kl_per_unit(means, stddevs)
     arrays |= {"latents": means, "kl_per_unit": per_unit}
     if test.labels is not None:
@@ -246,7 +246,7 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
     if some.labels is None or len(np.unique(some.labels)) < 2:
         return features, {}
     labels = np.asarray(some.labels)
-    latents, _ = _posterior(model, datasets.as_float(some.images))
+    latents, _ = posterior(model, datasets.as_float(some.images))
     return features, {
         "linear": metrics.fit_linear_probe(latents, labels),
         "nearest_neighbours": metrics.fit_nearest_neighbours(latents, labels),
@@ -262,7 +262,7 @@ def probed_images(model: DVAE, train: datasets.Split, count: int, seed: int) -> 
 def _probe_accuracies(model, probes, images, labels, seed) -> list[dict[str, Any]]:
     rows = []
     for kind, x in (("clean", images), ("corrupted", _corrupt(model.corruption, images, seed))):
-        latents, _ = _posterior(model, x) if probes else (None, None)
+        latents, _ = posterior(model, x) if probes else (None, None)
         for name, probe in probes.items():
             correct = probe.predict(latents) == labels[: len(images)]
             row = {"classifier": name, "input": kind, "accuracy": as_json(summarize(correct))}
@@ -307,7 +307,7 @@ def _noises(model: DVAE, images, levels, probes, labels, seed):
                 "squared_error": as_json(summarize(error)),
             }
             if "linear" in probes:
-                correct = probes["linear"].predict(_posterior(model, noisy)[0])
+                correct = probes["linear"].predict(posterior(model, noisy)[0])
                 row["probe_accuracy"] = as_json(summarize(correct == labels[: len(images)]))
             robustness.append(row)
     return denoising, robustness

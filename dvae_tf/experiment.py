@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +43,8 @@ _MAX_MEASURED = 2**23
 # Columns of history.csv.
 _LOGGED = ("loss", "bound", "elbo", "reconstruction", "kl")
 _HISTORY = ("epoch", *_LOGGED, *(f"val_{name}" for name in _LOGGED))
+# What Keras writes there after an epoch that ended without validation.
+_NOT_MEASURED = "NA"
 # Of config.json; another number says that a run directory has another form.
 _FORMAT = 1
 
@@ -49,11 +53,17 @@ _FIGURE_NOISE = 100
 
 
 class Outcome(NamedTuple):
-    """What a run reached on the validation images."""
+    """What a run reached on the validation images.
 
-    best_bound: float  # nats per image
-    noisy_psnr: float  # dB
-    denoised_psnr: float  # dB
+    Attributes:
+        best_bound: nats per image.
+        noisy_psnr: of the corrupted images, dB.
+        denoised_psnr: dB.
+    """
+
+    best_bound: float
+    noisy_psnr: float
+    denoised_psnr: float
 
 
 def build_corruption(config: Configuration) -> corruptions.Corruption:
@@ -138,14 +148,23 @@ def _learning_rate(config: Configuration, num_steps: int):
 
 
 class Run(NamedTuple):
-    """A run that is ready to train."""
+    """A run that is ready to train.
+
+    Attributes:
+        config: resolved.
+        dataset: what it trains on.
+        model: compiled.
+        run_dir: where it writes.
+        resumed: what the model was restored to, None for a new run.
+        is_chief: of several workers, one writes.
+    """
 
     config: Configuration
     dataset: datasets.Dataset
     model: DVAE
     run_dir: Path
-    resumed: checkpoints.Checkpoint | None  # what the model was restored to
-    is_chief: bool  # of several workers, one writes
+    resumed: checkpoints.Checkpoint | None
+    is_chief: bool
 
 
 def prepare(config: Configuration) -> Run:
@@ -193,8 +212,15 @@ def prepare(config: Configuration) -> Run:
     return Run(config, dataset, model, run_dir, resumed, is_chief)
 
 
-def train(run: Run, *, verbose: int = 1) -> Outcome | None:
+def train(
+    run: Run, *, extra: Sequence[keras.callbacks.Callback] = (), verbose: int = 1
+) -> Outcome | None:
     """Train a prepared run, and leave model, history and figures in its directory.
+
+    Args:
+        run: what `prepare` returned.
+        extra: callbacks that come after the run's own.
+        verbose: as in `keras.Model.fit`.
 
     Returns:
         what the run reached; None in workers that are not the chief, which writes everything.
@@ -207,7 +233,7 @@ def train(run: Run, *, verbose: int = 1) -> Outcome | None:
     if not _is_trained(run_dir, run.config):
         guard = callbacks.FiniteGuard()
         try:
-            _fit(run, guard, verbose)
+            _fit(run, [guard, *_callbacks(run), *extra], verbose)
         except tf.errors.OpError:
             _check_images(run)
             raise
@@ -223,7 +249,7 @@ def finish(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
 
 
-def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
+def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> None:
     config, dataset, model, _, resumed, *_ = run
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
     # Replicas take equal shares of every batch.
@@ -232,7 +258,8 @@ def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
         slice(len(dataset.validation.images) // replicas * replicas)
     )
     epoch, step = _position(resumed)
-    selected = [guard, *_callbacks(run)]
+    # Counted from 1, as Keras does here alone.
+    validated = [*range(config.validate_every, config.epochs, config.validate_every), config.epochs]
 
     def fit(first_step: int, num_steps: int, last_epoch: int) -> None:
         model.fit(
@@ -244,6 +271,7 @@ def _fit(run: Run, guard: callbacks.FiniteGuard, verbose: int) -> None:
             validation_data=datasets.evaluation_batches(
                 validation, max(config.batch_size, 500 // replicas * replicas)
             ),
+            validation_freq=validated,
             callbacks=selected,
             verbose=verbose if run.is_chief else 0,
         )
@@ -434,9 +462,9 @@ def _next_run_dir(config: Configuration) -> Path:
 def _is_trained(run_dir: Path, config: Configuration) -> bool:
     """Whether the history holds all epochs, or those up to where patience ended."""
     rows = read_history_rows(run_dir)
-    if not (rows and (run_dir / "model.keras").exists()):
+    bounds = _validation_bounds(rows)
+    if not (bounds and (run_dir / "model.keras").exists()):
         return False
-    bounds = [float(row["val_bound"]) for row in rows]
     waited = len(bounds) - 1 - int(np.argmax(bounds))
     is_patient = config.patience is None or waited < config.patience
     return len(rows) >= (config.epochs or 0) or not is_patient
@@ -497,7 +525,7 @@ class _EarlyStopping(keras.callbacks.EarlyStopping):
     def __init__(self, patience: int, resumed: checkpoints.Checkpoint | None):
         super().__init__("val_bound", mode="max", patience=patience)
         text = "" if resumed is None else resumed.state["history"]
-        self._past = [float(row["val_bound"]) for row in csv.DictReader(text.splitlines())]
+        self._past = _validation_bounds(csv.DictReader(text.splitlines()))
         self._has_begun = False
 
     def on_train_begin(self, logs=None):
@@ -507,6 +535,10 @@ class _EarlyStopping(keras.callbacks.EarlyStopping):
         super().on_train_begin(logs)
         for epoch, bound in enumerate(self._past):
             self.on_epoch_end(epoch, {"val_bound": bound})
+
+    def on_epoch_end(self, epoch, logs=None):
+        if "val_bound" in logs:  # not every epoch ends with a validation
+            super().on_epoch_end(epoch, logs)
 
 
 def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
@@ -541,21 +573,32 @@ def read_history_rows(run_dir: Path) -> list[dict[str, str]]:
 
 
 def read_history(run_dir: Path) -> dict[str, list[float]]:
-    """Return the columns of history.csv.
+    """Return the columns of history.csv; NaN in epochs without validation.
 
     Raises:
         ConfigurationError: if it is damaged.
     """
+
+    def value(key: str, text: str) -> float:
+        return math.nan if key.startswith("val_") and text == _NOT_MEASURED else float(text)
+
     try:
         rows = read_history_rows(run_dir)
-        columns = {key: [float(row[key]) for row in rows] for key in rows[0]}
+        columns = {key: [value(key, row[key]) for row in rows] for key in rows[0]}
         _ = [columns[key] for key in _HISTORY]
+        if np.isnan(columns["val_bound"]).all():
+            raise ValueError("no validation")
         return columns
     except (ValueError, TypeError, LookupError, csv.Error) as error:
         raise ConfigurationError(
             f"{run_dir / 'history.csv'} must be the history of a run. Received: {error!r}. Train the "
             "run again."
         ) from error
+
+
+def _validation_bounds(rows: Iterable[dict[str, str]]) -> list[float]:
+    """Return the bound of every validation that is among the rows of history.csv."""
+    return [float(row["val_bound"]) for row in rows if row["val_bound"] != _NOT_MEASURED]
 
 
 def _shown_images(
@@ -585,7 +628,7 @@ def write_figures(
     noisy = model.corruption(clean, seed=seed).numpy()
     denoised = model.predict(noisy, batch_size=500, verbose=0)
     outcome = Outcome(
-        best_bound=max(history["val_bound"]),
+        best_bound=float(np.nanmax(history["val_bound"])),
         noisy_psnr=float(metrics.psnr(clean, noisy).mean()),
         denoised_psnr=float(metrics.psnr(clean, denoised).mean()),
     )

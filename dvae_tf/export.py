@@ -300,7 +300,7 @@ def _checked_metrics(run: Mapping[str, Any]) -> list[str]:
 def _metrics(run: Mapping[str, Any]) -> list[str]:
     """Return what was measured of a run, a line each."""
     history, measured = run["history"], run["metrics"]
-    best = int(np.argmax(history["val_bound"]))
+    best = int(np.nanargmax(history["val_bound"]))
     lines = [
         f"validation bound {history['val_bound'][best]:.2f} nats per image (best epoch, {best + 1})",
         f"validation reconstruction {history['val_reconstruction'][best]:.2f}, KL "

@@ -77,7 +77,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Show bound, reconstruction and KL term against the epoch, for training and validation.
 
     Args:
-        history: columns of history.csv, among them `epoch`.
+        history: columns of history.csv, among them `epoch`; NaN where there was no validation.
     """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     epochs = np.asarray(history["epoch"], float) + 1
@@ -87,10 +87,12 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         ("kl", "KL(q(z|x~) || p(z)) (nats per image)"),
     )
     for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        marker = "." if len(epochs) == 1 else None
         for column, name in ((key, "training"), (f"val_{key}", "validation")):
             if column in history:
-                axes.plot(epochs, np.asarray(history[column], float), label=name, marker=marker)
+                values = np.asarray(history[column], float)
+                known = ~np.isnan(values)
+                marker = "." if known.sum() == 1 else None
+                axes.plot(epochs[known], values[known], label=name, marker=marker)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         # The first epochs would flatten the rest of the curve.

@@ -24,7 +24,7 @@ def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
     result: dict[str, Any] = {
         "num_training_images": len(run.dataset.train.images),
         "epochs": len(history["epoch"]),
-        "best_epoch": int(np.argmax(history["val_bound"])) + 1,
+        "best_epoch": int(np.nanargmax(history["val_bound"])) + 1,
         "final_training_bound": history["bound"][-1],
         "final_validation_bound": history["val_bound"][-1],
     }
@@ -47,7 +47,8 @@ def _numbers(
     result: dict[str, Any] = {"num_test_images": len(images)}
     result |= evaluation.measure_bounds(model, images, _SEED)
     result |= evaluation.measure_log_likelihood(model, config, images, settings)
-    result["active_units"] = int(metrics.active_units(_features(model, images)).sum())
+    latents, _ = evaluation.posterior(model, images)
+    result["active_units"] = int(metrics.active_units(latents).sum())
     if how.test_levels:
         result["denoising"] = _denoising(model, config, dataset.train, test, how.test_levels)
     return result
@@ -62,14 +63,15 @@ def _denoising(
 ) -> list[dict[str, Any]]:
     """Return PSNR, and the accuracy of a probe fitted on clean images, at every level of noise."""
     some = evaluation.probed_images(model, train, _NUM_PROBED, _SEED)
-    probe = metrics.fit_linear_probe(_features(model, datasets.as_float(some.images)), some.labels)
+    latents, _ = evaluation.posterior(model, datasets.as_float(some.images))
+    probe = metrics.fit_linear_probe(latents, some.labels)
     images = datasets.as_float(test.images)
     rows = []
     for level in levels:
         corruption = corruptions.from_name(str(config.noise), level)
         noisy = corruption(images, seed=randomness.as_seed(_SEED)).numpy()
         denoised = model.predict(noisy, batch_size=500, verbose=0)
-        correct = probe.predict(_features(model, noisy)) == test.labels
+        correct = probe.predict(evaluation.posterior(model, noisy)[0]) == test.labels
         rows.append(
             {
                 "level": level,
@@ -79,9 +81,3 @@ def _denoising(
             }
         )
     return rows
-
-
-def _features(model: DVAE, images: np.ndarray) -> np.ndarray:
-    """Return the means of q(z|x), [N, L]."""
-    parts = [model.encoder(images[i : i + 500]).mean().numpy() for i in range(0, len(images), 500)]
-    return np.concatenate(parts)

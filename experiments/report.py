@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
+
+from benchmarks.report import table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +70,9 @@ class Mean(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.2f}" + (f" ± {self.error:.2f}" if self.count > 1 else "")
+
+    def scaled(self, factor: float) -> "Mean":
+        return Mean(factor * self.value, factor * self.error, self.count)
 
     @property
     def is_certain(self) -> bool:
@@ -117,12 +122,6 @@ def difference(
     return mean(pick(rows[s], key, of=of) - pick(others[s], key, of=of) for s in seeds)
 
 
-def table(*rows: Iterable) -> list[str]:
-    """Return the lines of a table, the first row its head."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * (lines[0].count("|") - 1), *lines[1:], ""]
-
-
 def certain(value: Mean) -> str:
     """Return a difference as text, in bold if it is one."""
     text = f"{value.value:+.2f}" + (f" ± {value.error:.2f}" if value.count > 1 else "")
@@ -132,6 +131,17 @@ def certain(value: Mean) -> str:
 def level_of(name: str) -> float:
     """Return the level at the end of a cell's name, in percent."""
     return float(name.rpartition("-")[2].replace("_", "."))
+
+
+def _plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> None:
+    """Draw means with their standard errors, where there are any."""
+    errors = [0 if math.isnan(value.error) else value.error for value in values]
+    axes.errorbar(places, [value.value for value in values], errors, capsize=3, **style)
+
+
+def _mixtures(row: dict) -> list[str]:
+    """Return the keys of the mixture bounds of a row of the linear-Gaussian model, largest M first."""
+    return [key for key in row if key.startswith("mixture_") and "error" not in key][::-1]
 
 
 # ---- MNIST ----
@@ -272,12 +282,8 @@ def draw_frey(cells: Results) -> Figure:
                 continue
             names.sort(key=level_of)
             values = [over_seeds(cells[name], "log_likelihood") for name in names]
-            axes.errorbar(
-                [level_of(name) for name in names],
-                [v.value for v in values],
-                [0 if math.isnan(v.error) else v.error for v in values],
-                fmt="o-", capsize=3, color=colour, label=f"{split} split",
-            )  # fmt: skip
+            places = [level_of(name) for name in names]
+            _plot(axes, places, values, fmt="o-", color=colour, label=f"{split} split")
         axes.set_title(f"{likelihood.replace('_', ' ')} likelihood", fontsize=10)
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.set_ylabel("log p(x) of the test images, nats")
@@ -371,12 +377,7 @@ def draw_regularization(cells: Results) -> Figure:
                     )
                     for c in both
                 ]
-                axes.errorbar(
-                    both,
-                    [v.value for v in values],
-                    [0 if math.isnan(v.error) else v.error for v in values],
-                    fmt="o-", capsize=3, color=colour, label=f"{level:g} %",
-                )  # fmt: skip
+                _plot(axes, both, values, fmt="o-", color=colour, label=f"{level:g} %")
             axes.set_xscale("log")
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()
@@ -399,8 +400,8 @@ def _curves(cells: Results, kind: str, key: str, level: float) -> tuple[list[flo
     values = []
     for name in names:
         rows = [
-            next(r for r in seed["last"]["denoising"] if r["level"] == level)
-            for seed in cells[name]
+            next(r for r in numbers["last"]["denoising"] if r["level"] == level)
+            for numbers in cells[name].values()
         ]
         values.append(mean(row[key]["mean"] for row in rows))
     return [level_of(name) for name in names], values
@@ -420,7 +421,7 @@ def denoising_section(cells: Results) -> list[str]:
         for place, level in enumerate(levels):
             rows.append(
                 (label, f"{level:g} %", *(column[place] for column in psnr),
-                 *(Mean(100 * (v := column[place]).value, 100 * v.error, v.count) for column in probe))
+                 *(column[place].scaled(100) for column in probe))
             )  # fmt: skip
     epochs = first(cells)["epochs"]
     return [
@@ -446,15 +447,10 @@ def draw_denoising(cells: Results) -> Figure:
         (panels[1], "probe_accuracy", "accuracy of a linear probe, %", 100),
     ):
         for kind, style in (("dvae", "o-"), ("dae", "s--")):
-            for level, colour in zip(
-                test_levels, ("tab:blue", "tab:green", "tab:red"), strict=True
-            ):
+            for place, level in enumerate(test_levels):
                 x, values = _curves(cells, kind, key, level)
-                axes.errorbar(
-                    x,
-                    [scale * v.value for v in values],
-                    [0 if math.isnan(v.error) else scale * v.error for v in values],
-                    fmt=style, capsize=3, color=colour, markersize=5,
+                _plot(
+                    axes, x, [v.scaled(scale) for v in values], fmt=style, color=f"C{place}", markersize=5,
                     label=f"{kind.upper()}, tested at {100 * level:g} %",
                 )  # fmt: skip
         axes.set_xlabel("training noise, % of the pixels")
@@ -473,15 +469,13 @@ def bounds_tables(results: Path) -> dict[str, list[str]]:
     path = results / "bounds" / "linear_gaussian.json"
     if path.exists():
         content = json.loads(path.read_text())
-        mixtures = [
-            k for k in content["levels"][0] if k.startswith("mixture_") and "error" not in k
-        ]
+        mixtures = _mixtures(content["levels"][0])
         tables["linear-gaussian"] = table(
-            ("sigma", "log p", "L_cvae", *(f"M={m.split('_')[1]}" for m in reversed(mixtures)),
+            ("sigma", "log p", "L_cvae", *(f"M={m.split('_')[1]}" for m in mixtures),
              "L_dvae", "L_cvae - L_dvae", "I(x~; z \\| x)"),
             *(
                 (row["sigma"], f"{row['log_p']:.3f}", f"{row['l_cvae']:.3f}",
-                 *(f"{row[m]:.3f} ± {row[m + '_error']:.3f}" for m in reversed(mixtures)),
+                 *(f"{row[m]:.3f} ± {row[m + '_error']:.3f}" for m in mixtures),
                  f"{row['l_dvae']:.3f}", f"{row['l_cvae'] - row['l_dvae']:.3f}",
                  f"{row['mutual_information']:.3f}")
                 for row in content["levels"]
@@ -511,10 +505,9 @@ def draw_bounds(results: Path) -> Figure:
     rows = content["levels"]
     sigma = [row["sigma"] for row in rows]
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    mixtures = [k for k in rows[0] if k.startswith("mixture_") and "error" not in k]
     axes.plot(sigma, [row["log_p"] for row in rows], color="black", label="log p(x)")
     axes.plot(sigma, [row["l_cvae"] for row in rows], "o-", color="tab:blue", label="L_cvae")
-    for name, colour in zip(reversed(mixtures), ("0.35", "0.55", "0.72"), strict=True):
+    for name, colour in zip(_mixtures(rows[0]), ("0.35", "0.55", "0.72"), strict=True):
         label = f"mixture bound, M={name.split('_')[1]}"
         axes.plot(
             sigma, [row[name] for row in rows], "o--", color=colour, markersize=4, label=label

@@ -19,7 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import configuration
+from dvae_tf import commands, configuration, datasets
 from experiments import runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,9 @@ def is_done(run: runs.Run, results: Path) -> bool:
     if not path.exists():
         return False
     content = json.loads(path.read_text())
+    # A run made before there was some flag has the flag's default.
+    defaults = configuration.to_dict(configuration.Configuration())
+    content["configuration"] = defaults | content["configuration"]
     return all(content.get(key) == value for key, value in declaration(run).items())
 
 
@@ -76,7 +79,7 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
     if not run.cell.with_kl:
         prepared.model.kl_weight.assign(0.0)
     experiment.train(prepared, verbose=2)
-    versions = json.loads((run_dir / "config.json").read_text())["versions"]
+    versions = experiment.read_config(run_dir)[1]["versions"]
     content = declaration(run) | {"versions": versions} | measure(run.cell, prepared)
     directory = results / run.name
     directory.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,11 @@ def main(arguments: list[str] | None = None) -> int:
             command = run.command or "without a KL term, which no command has"
             print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
         return 0
+    try:  # once, before several processes at a time would prepare the same data
+        for name in sorted({resolved(run).dataset for run in waiting}):
+            datasets.load(name, data_dir=options.data_dir)
+    except (ValueError, OSError) as error:
+        parser.error(commands.one_line(error))
     words = [sys.executable, "-m", "experiments.run", *options.experiments]
     words += ["--runs", str(base.resolve()), "--results", str(results.resolve())]
     words += ["--quick"] if options.quick else []

@@ -129,6 +129,7 @@ def regularization() -> Iterable[Cell]:
                     "binarize": binarize,
                     "limit": count,
                     "epochs": epochs,
+                    "validate_every": max(epochs // 100, 1),
                     "noise": "salt_pepper" if level else "none",
                     "noise_level": level,
                 }

@@ -27,6 +27,7 @@ def test_every_flag_of_the_command_line(capsys):
         "--num-corruptions 2 --num-samples 3 --gradient reparameterized --kl-warmup 4 "
         "--likelihood gaussian --network conv --hidden 8 16 --activation relu --latent-dim 6 "
         "--epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant --patience 9 "
+        "--validate-every 2 "
         "--max-gradient-norm 2.5 --precision mixed_bfloat16 "
         "--validation-input clean --seed 10 --run-dir r"
     )
@@ -58,6 +59,7 @@ def test_every_flag_of_the_command_line(capsys):
         max_gradient_norm=2.5,
         precision="mixed_bfloat16",
         patience=9,
+        validate_every=2,
         validation_input="clean",
         seed=10,
         run_dir="r",

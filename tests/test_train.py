@@ -135,12 +135,16 @@ def test_numbers_its_runs(tmp_path, monkeypatch):
 # The interrupted run never closes its history; a process would end here.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    ("seconds", "num_kept"),
-    [("0", 3), ("1000", 1)],  # after every epoch, and at the start only
+    ("flags", "num_kept"),
+    [
+        ("--checkpoint-seconds 0", 3),  # after every epoch
+        ("--checkpoint-seconds 1000", 1),  # at the start only
+        ("--checkpoint-seconds 0 --validate-every 2 --patience 1", 3),
+    ],
 )
-def test_resume_continues_a_stopped_run(seconds, num_kept, tmp_path, monkeypatch):
+def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["--epochs", "4", *SMALL[2:], "--checkpoint-seconds", seconds]
+    arguments = ["--epochs", "4", *SMALL[2:], *flags.split()]
     assert train.main([*arguments, "--run-dir", "whole"]) == 0
     assert not (tmp_path / "whole" / "checkpoints").exists()
 
@@ -160,6 +164,39 @@ def test_resume_continues_a_stopped_run(seconds, num_kept, tmp_path, monkeypatch
     )
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class TestValidateEvery:
+    WORDS = ("--limit", "150", "--hidden", "8")
+
+    def test_leaves_out_the_epochs_between(self, tmp_path):
+        histories = []
+        for every in ("3", "1"):
+            run_dir = tmp_path / every
+            words = [*self.WORDS, "--validate-every", every, "--epochs", "7"]
+            assert train.main([*words, "--run-dir", str(run_dir)]) == 0
+            histories.append(read(run_dir / "history.csv"))
+        validated = [2, 5, 6]  # and after the last epoch
+        for epoch, (row, whole) in enumerate(zip(*histories, strict=True)):
+            for key, value in whole.items():
+                is_left_out = key.startswith("val_") and epoch not in validated
+                assert row[key] == ("NA" if is_left_out else value)
+        history = experiment.read_history(tmp_path / "3")
+        assert np.flatnonzero(np.isfinite(history["val_bound"])).tolist() == validated
+        assert np.isfinite(history["bound"]).all()
+
+    def test_patience_counts_validations(self, tmp_path):
+        run_dir = tmp_path / "run"
+        # So few images that they are soon known by heart.
+        flags = (
+            "--limit 20 --batch-size 5 --hidden 64 --noise none --learning-rate 0.01 --epochs 99"
+        )
+        words = [*flags.split(), "--validate-every", "3", "--patience", "1"]
+        assert train.main([*words, "--run-dir", str(run_dir)]) == 0
+        bounds = np.asarray(experiment.read_history(run_dir)["val_bound"])
+        assert len(bounds) < 99
+        assert np.argmax(bounds[2::3]) == len(bounds) // 3 - 2
+        assert train.main(["--resume", str(run_dir)]) == 2  # it has ended
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been():

@@ -1,8 +1,5 @@
-import json
-import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +10,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
+from benchmarks.local_cluster import environments
 from dvae_tf import DVAE, corruptions, networks, randomness, workers
 
 # One step of gradient descent on one global batch, in each of two processes.
@@ -45,25 +43,6 @@ def fit(images):
     return model
 
 
-def environments(count=2):
-    """Return the environment of each worker."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    return [
-        os.environ
-        | {
-            "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            )
-        }
-        for index in range(count)
-    ]
-
-
 def start(environment, *words):
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
@@ -90,7 +69,7 @@ def test_two_processes_take_the_mean_gradient_of_the_whole_batch(tmp_path, rng):
     outputs = finish(
         [
             start(environment, "-c", WORKER, tmp_path / "images.npy", path)
-            for environment, path in zip(environments(), paths, strict=True)
+            for environment, path in zip(environments(2), paths, strict=True)
         ]
     )
     assert [output.split()[-1] for output in outputs] == ["chief", "other"]
@@ -121,7 +100,7 @@ RUN = shlex.split("--limit 200 --epochs 40 --hidden 8 --batch-size 20 --strategy
 
 def test_a_worker_that_is_killed_resumes(tmp_path):
     def run(*words):
-        return [start(e, "train.py", *words) for e in environments()]
+        return [start(e, "train.py", *words) for e in environments(2)]
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     finish(run(*RUN, "--run-dir", whole))
