@@ -128,6 +128,14 @@ def certain(value: Mean) -> str:
     return f"**{text}**" if value.is_certain else text
 
 
+def verdict(differences: Iterable[Mean]) -> str:
+    """Return in words how many of the differences are for the better, and how many for the worse."""
+    values = list(differences)
+    sure = [value.value for value in values if value.is_certain]
+    better, worse = sum(value > 0 for value in sure), sum(value < 0 for value in sure)
+    return f"better in {better}, worse in {worse}, undecided in {len(values) - len(sure)} of {len(values)}"
+
+
 def level_of(name: str) -> float:
     """Return the level at the end of a cell's name, in percent."""
     return float(name.rpartition("-")[2].replace("_", "."))
@@ -322,32 +330,34 @@ def regularization_section(cells: Results) -> list[str]:
         "",
     ]
     for of, title in (
-        ("best", "The best weights by validation bound (5,000 validation images)"),
+        ("best", "The best weights by validation bound, the one that was trained (5,000 images)"),
         ("last", "The weights after the last epoch: no early stopping"),
     ):
         rows: list[tuple] = [
             ("binarisation", "training images", "epochs", "VAE",
              *(f"noise {level:g} %" for level in levels if level), "seeds")
         ]  # fmt: skip
+        verdicts = []
         for binarize in ("static", "dynamic"):
+            found = []
             for count in sorted({key[1] for key in study}):
                 base = study.get((binarize, count, 0.0))
                 if base is None:
                     continue
-                row = [
-                    certain(
-                        difference(study[binarize, count, level], base, "log_likelihood", of=of)
-                    )
-                    if (binarize, count, level) in study
-                    else ""
+                beyond = {
+                    level: difference(study[binarize, count, level], base, "log_likelihood", of=of)
                     for level in levels
-                    if level
-                ]
+                    if level and (binarize, count, level) in study
+                }
+                found += beyond.values()
+                row = [certain(beyond[x]) if x in beyond else "" for x in levels if x]
                 rows.append(
                     (binarize, f"{count:,}", f"{next(iter(base.values()))['epochs']:,}",
                      over_seeds(base, "log_likelihood", of=of), *row, len(base))
                 )  # fmt: skip
-        lines += [f"### {title}", "", *table(*rows)]
+            verdicts.append(f"{verdict(found)} cells with {binarize} binarisation")
+        text = f"Noise makes the likelihood {'; '.join(verdicts)}."
+        lines += [f"### {title}", "", text, "", *table(*rows)]
     return lines
 
 

@@ -175,6 +175,10 @@ class TestTables:
         assert report.certain(report.Mean(-1.0, 0.233, 3)) == "-1.00 ± 0.23"
         assert report.certain(report.Mean(1.0, math.nan, 1)) == "+1.00"
 
+    def test_verdict_counts_what_is_certain(self):
+        values = [report.Mean(v, 0.1, 3) for v in (1.0, -1.0, -2.0, 0.2, 0.0)]
+        assert report.verdict(values) == "better in 1, worse in 2, undecided in 2 of 5"
+
     def test_denoising_rows_are_means_over_seeds(self):
         def numbers(psnr):
             row = {"level": 0.1, "psnr": {"mean": psnr}, "probe_accuracy": {"mean": psnr / 100}}
