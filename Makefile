@@ -21,7 +21,7 @@ docs: .venv/installed
 # Runs that are done are skipped, those that were stopped are resumed. DATA_DIR=... says where MNIST is.
 results: .venv/installed
 	$(BIN)/python -m experiments.run $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	$(BIN)/python -m experiments.bounds $(wildcard runs/experiments/mnist/dvae-salt_pepper-10-0)
+	$(BIN)/python -m experiments.bounds $$(ls -d runs/experiments/mnist/dvae-salt_pepper-10-0 || true)
 	$(BIN)/python -m experiments.report
 
 results-quick: .venv/installed

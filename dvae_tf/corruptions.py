@@ -6,7 +6,8 @@ A corruption is a stateless, serialisable callable,
 
 All levels live on the [0, 1] scale, and level 0 is the identity for every kind. A level may be a
 number or a pair (low, high), from which each example draws its own level uniformly: blind
-denoising. Every channel value is corrupted on its own, as `skimage.util.random_noise` does.
+denoising. Every channel value is corrupted on its own, as `skimage.util.random_noise` does, but by
+`BlockOcclusion`, which hides all channels of a pixel.
 """
 
 from collections.abc import Sequence

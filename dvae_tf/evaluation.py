@@ -33,7 +33,9 @@ NUM_SAMPLES = 16  # S of the posterior-averaged estimate
 _BATCH = 500
 
 # The first number folded into the seed for each use of noise.
-_DENOISING, _ATTACK, _PROBES = range(3)
+_DENOISING, _ATTACK = range(2)
+# Not 2, which binarises the test images.
+_PROBES = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -591,8 +591,8 @@ def read_history(run_dir: Path) -> dict[str, list[float]]:
         return columns
     except (ValueError, TypeError, LookupError, csv.Error) as error:
         raise ConfigurationError(
-            f"{run_dir / 'history.csv'} must be the history of a run. Received: {error!r}. Train the "
-            "run again."
+            f"{run_dir / 'history.csv'} must be the history of a run with validations. Received: "
+            f"{error!r}. Go on with python train.py --resume {run_dir}, or train again."
         ) from error
 
 

@@ -79,6 +79,16 @@ class LinearGaussian:
         joint = self._expected_log_joint(x @ self.A.T + self.c, self.averaged_covariance, x)
         return joint + self._entropy(np.diag(self.d**2))
 
+    def mutual_information(self) -> float:
+        """I(x~; z | x), from the joint covariance of x~ and z given x: the same for all x."""
+        noise = self.sigma**2 * np.eye(len(self.b))
+        latent = self.averaged_covariance
+        joint = np.block([[noise, noise @ self.A.T], [self.A @ noise, latent]])
+        if not self.sigma:
+            return 0.0
+        logs = [np.linalg.slogdet(covariance)[1] for covariance in (noise, latent, joint)]
+        return 0.5 * (logs[0] + logs[1] - logs[2])
+
     def l_dvae_gradients(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Derivatives of the batch mean of L_dvae, by hand, one entry for each parameter."""
         batch, latent_dim = len(x), self.W.shape[1]

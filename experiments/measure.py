@@ -4,13 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from dvae_tf import corruptions, datasets, evaluation, experiment, metrics, randomness
+from dvae_tf import (
+    corruptions,
+    datasets,
+    evaluation,
+    experiment,
+    likelihood,
+    metrics,
+    randomness,
+)
 from dvae_tf.configuration import Configuration
 from dvae_tf.model import DVAE
 from experiments.runs import Cell, Measure
 
 _SEED = 0  # of every draw: all runs see the same noisy images
 _NUM_PROBED = 10_000
+_NUM_CHAINS, _NUM_TEMPERATURES = 4, 400  # of annealing
 
 
 def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
@@ -47,6 +56,21 @@ def _numbers(
     result: dict[str, Any] = {"num_test_images": len(images)}
     result |= evaluation.measure_bounds(model, images, _SEED)
     result |= evaluation.measure_log_likelihood(model, config, images, settings)
+    if how.num_annealed:
+        annealed = likelihood.annealed_importance_sampling(
+            model.decoder,
+            images[datasets.evenly_spaced(len(images), min(how.num_annealed, len(images)))],
+            latent_dim=model.latent_dim,
+            num_chains=_NUM_CHAINS,
+            num_temperatures=_NUM_TEMPERATURES,
+            seed=_SEED,
+        )
+        result["annealed"] = evaluation.as_json(metrics.summarize(annealed.log_likelihood)) | {
+            "monte_carlo_error": annealed.mean_monte_carlo_error,
+            "num_chains": _NUM_CHAINS,
+            "num_temperatures": _NUM_TEMPERATURES,
+            "each": [round(float(value), 3) for value in annealed.log_likelihood],
+        }
     latents, _ = evaluation.posterior(model, images)
     result["active_units"] = int(metrics.active_units(latents).sum())
     if how.test_levels:

@@ -31,9 +31,10 @@ def is_done(run: runs.Run, results: Path) -> bool:
     if not path.exists():
         return False
     content = json.loads(path.read_text())
-    # A run made before there was some flag has the flag's default.
+    # A run made before there was some flag or measure has its default.
     defaults = configuration.to_dict(configuration.Configuration())
     content["configuration"] = defaults | content["configuration"]
+    content["measure"] = dataclasses.asdict(runs.Measure()) | content["measure"]
     return all(content.get(key) == value for key, value in declaration(run).items())
 
 
@@ -63,9 +64,6 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
     from experiments.measure import measure
 
     config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)
-    # The last weights of a run that has ended are gone with its checkpoints.
-    if run.cell.measure.last and not any((run_dir / "checkpoints").glob("*.ckpt")):
-        shutil.rmtree(run_dir, ignore_errors=True)
     if (run_dir / "config.json").exists():
         places = {"run_dir": config.run_dir, "data_dir": data_dir}
         saved = dataclasses.replace(experiment.read_configuration(run_dir), **places)
@@ -74,7 +72,11 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
                 f"--runs must hold runs as they are declared. Received: {run_dir}, of other flags. "
                 "Remove it."
             )
-        config = dataclasses.replace(config, resume=str(run_dir))
+        # The last weights of a run that has ended are gone with its checkpoints.
+        if run.cell.measure.last and not any((run_dir / "checkpoints").glob("*.ckpt")):
+            shutil.rmtree(run_dir)
+        else:
+            config = dataclasses.replace(config, resume=str(run_dir))
     prepared = experiment.prepare(config)
     if not run.cell.with_kl:
         prepared.model.kl_weight.assign(0.0)

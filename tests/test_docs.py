@@ -68,6 +68,7 @@ def workspace(tmp_path_factory, data_directory):
         "dvae_tf",
         "serving",
         "experiments",
+        "benchmarks",
         "Makefile",
         "results",
         "requirements.txt",
