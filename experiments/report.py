@@ -391,7 +391,8 @@ def _table_of_levels(study, estimator: str, of: str) -> list[str]:
                  *(certain(beyond[x]) if x in beyond else "" for x in levels),
                  min((value.count for value in beyond.values()), default=len(base)))
             )  # fmt: skip
-        verdicts.append(f"{verdict(found)} cells with {binarize} binarisation")
+        if found:
+            verdicts.append(f"{verdict(found)} cells with {binarize} binarisation")
     return [f"{WEIGHTS[of].capitalize()}. Noise is {'; '.join(verdicts)}.", "", *table(*rows)]
 
 
