@@ -60,6 +60,7 @@ NOISES = {
     "masking": "masking",
 }
 SPLITS = ("contiguous", "random")
+LIKELIHOODS = ("gaussian", "discretized_logistic")
 Results = dict[str, dict[int, dict]]
 
 
@@ -155,10 +156,8 @@ class Style(NamedTuple):
 
 
 STYLES = {
-    "annealed": Style("model alone (annealed)", {"fmt": "o-", "markersize": 5}),
-    "log_likelihood": Style(
-        "with its encoder (importance sampling)", {"fmt": "s:", "markersize": 4, "alpha": 0.6}
-    ),
+    "annealed": Style("model alone", {"fmt": "o-", "markersize": 5}),
+    "log_likelihood": Style("with its encoder", {"fmt": "s:", "markersize": 4, "alpha": 0.6}),
 }
 
 
@@ -284,7 +283,7 @@ def _frey_table(cells: Results, estimator: str) -> list[str]:
         ("likelihood", "noise", "contiguous: log p(x)", "beyond no noise", "random: log p(x)",
          "beyond no noise", "random beyond contiguous", "seeds")
     ]  # fmt: skip
-    for likelihood in ("gaussian", "discretized_logistic"):
+    for likelihood in LIKELIHOODS:
         for level in sorted({level_of(name) for name in cells if f"-{likelihood}-" in name}):
             texts: list[str] = []
             values = []
@@ -316,7 +315,8 @@ def frey_section(cells: Results) -> list[str]:
         "neighbours of training images, a contiguous one at the edges of its blocks only. The Gaussian likelihood is a "
         "density, the discretised logistic a probability: the two are not comparable.",
         "",
-        "![log p(x) against noise, by split and likelihood](images/results-frey.png)",
+        "![log p(x) against noise, by split and likelihood: the model alone, annealed, and with its encoder, by "
+        "importance sampling](images/results-frey.png)",
         "",
         f"The model, by annealing: {annealed['count']} test images, {annealed['num_chains']} chains of "
         f"{annealed['num_temperatures']} temperatures. The errors of differences are those over seeds and images, "
@@ -332,8 +332,11 @@ def frey_section(cells: Results) -> list[str]:
 
 def draw_frey(cells: Results) -> Figure:
     """Draw log p(x) against noise."""
-    figure, panels = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
-    for axes, likelihood in zip(panels, ("gaussian", "discretized_logistic"), strict=True):
+    likelihoods = [x for x in LIKELIHOODS if any(f"-{x}-" in name for name in cells)]
+    figure, panels = plt.subplots(
+        1, len(likelihoods), figsize=(8.5, 3.8), squeeze=False, layout="constrained"
+    )
+    for axes, likelihood in zip(panels[0], likelihoods, strict=True):
         for split, colour in zip(SPLITS, ("tab:blue", "tab:orange"), strict=True):
             names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
             names.sort(key=level_of)
@@ -345,8 +348,8 @@ def draw_frey(cells: Results) -> Figure:
         axes.set_title(f"{likelihood.replace('_', ' ')} likelihood", fontsize=10)
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("log p(x) of the test images, nats")
-    _legend_below(figure, panels[0])
+    panels[0, 0].set_ylabel("log p(x) of the test images, nats")
+    _legend_below(figure, panels[0, 0])
     return figure
 
 
@@ -438,7 +441,8 @@ def regularization_section(cells: Results) -> list[str]:
         "are the first N for all of them, and the test images are the same, so that all of it is of these images. A "
         "table has two dozen differences: at 95 % one of them may be in bold by chance.",
         "",
-        "![What noise adds to log p(x), against the number of training images](images/results-regularization.png)",
+        "![What noise adds to log p(x), against the number of training images: of the model alone, annealed, and with "
+        "its encoder, by importance sampling](images/results-regularization.png)",
         "",
         "### The model: log p(x) by annealing",
         "",
@@ -493,6 +497,7 @@ def draw_regularization(cells: Results) -> Figure:
             axes.set_xscale("log")
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()
+            axes.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
             axes.set_yscale("symlog", linthresh=5)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
             axes.set_title(f"{binarize} binarisation\n{weights}", fontsize=10)
