@@ -458,7 +458,7 @@ def regularization_section(cells: Results) -> list[str]:
         "",
         f"{one['log_likelihood']['num_samples']} samples of the encoder's posterior, "
         f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared, and a lower bound: where "
-        "few images have trained the encoder, hardly one of the samples counts, and what noise adds here is in large "
+        "few images have trained the encoder, hardly one of the samples counts, and what noise adds here is in "
         "part a better encoder. Compare the VAE's columns.",
         "",
     ]
