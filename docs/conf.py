@@ -18,6 +18,8 @@ autodoc_typehints = "description"
 napoleon_use_ivar = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 myst_heading_anchors = 3
+# Links to files of the repository that are no pages.
+suppress_warnings = ["myst.xref_missing"]
 
 
 def _skip(app, what, name, obj, skip, options) -> bool | None:
@@ -27,7 +29,3 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
 
 def setup(app) -> None:
     app.connect("autodoc-skip-member", _skip)
-
-
-# Links to files of the repository that are no pages.
-suppress_warnings = ["myst.xref_missing"]

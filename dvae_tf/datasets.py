@@ -135,8 +135,11 @@ def in_memory(split: Split, num_examples: int | None = None) -> Split:
 
 
 def evenly_spaced(count: int, number: int) -> np.ndarray:
-    """Return `number` places among `count`, from the first to the last, as far apart as can be."""
-    return np.linspace(0, count - 1, number).round().astype(int)
+    """Return `number` places among `count`, from the first to the last and as far apart as can be.
+
+    Where there are fewer, it is all of them.
+    """
+    return np.linspace(0, count - 1, min(number, count)).round().astype(int)
 
 
 def _loaded(split: Split) -> Split:

@@ -605,8 +605,7 @@ def _shown_images(
     config: Configuration, dataset: datasets.Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the validation images that figures show: clean and corrupted, with fixed noise."""
-    count = len(dataset.validation.images)
-    places = datasets.evenly_spaced(count, min(_NUM_SHOWN, count))
+    places = datasets.evenly_spaced(len(dataset.validation.images), _NUM_SHOWN)
     clean = datasets.as_float(dataset.validation.images[places])
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     return clean, build_corruption(config)(clean, seed=seed).numpy()
@@ -621,7 +620,7 @@ def write_figures(
     directory.mkdir(exist_ok=True)
 
     count = len(dataset.validation.images)
-    kept = min(count, max(_MAX_MEASURED // int(np.prod(dataset.image_shape)), _NUM_SHOWN))
+    kept = max(_MAX_MEASURED // int(np.prod(dataset.image_shape)), _NUM_SHOWN)
     places = datasets.evenly_spaced(count, kept)
     clean = datasets.as_float(dataset.validation.images[places])
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)

@@ -35,7 +35,7 @@ def best_encoder(model: LinearGaussian, sigma: float) -> LinearGaussian:
     """
     precision = np.eye(model.W.shape[1]) + model.W.T @ model.W / model.s**2
     to_mean = np.linalg.solve(precision, model.W.T) / model.s**2  # posterior mean over x - b
-    covariance = model.W @ model.W.T + model.s**2 * np.eye(len(model.b))
+    covariance = model.evidence_covariance
     noisy = covariance + sigma**2 * np.eye(len(model.b))
     a = to_mean @ covariance @ np.linalg.inv(noisy)
     return dataclasses.replace(
@@ -65,9 +65,9 @@ def linear_gaussian(num_draws: int = NUM_DRAWS) -> dict:
     x = z @ model.W.T + model.b + model.s * rng.normal(size=(num_draws, len(model.b)))
     # With exactly the mean and covariance of p(x): the averages of log p, L_cvae and L_dvae, which are
     # quadratic in x, are then their expectations.
-    covariance = model.W @ model.W.T + model.s**2 * np.eye(len(model.b))
     whiten = np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True)))
-    x = (x - x.mean(axis=0)) @ (np.linalg.cholesky(covariance) @ whiten).T + model.b
+    colour = np.linalg.cholesky(model.evidence_covariance)
+    x = (x - x.mean(axis=0)) @ (colour @ whiten).T + model.b
     rows = []
     for sigma in LEVELS:
         at_level = best_encoder(model, sigma)

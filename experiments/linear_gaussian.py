@@ -39,10 +39,14 @@ class LinearGaussian:
             sigma=sigma,
         )
 
+    @property
+    def evidence_covariance(self) -> np.ndarray:
+        """The covariance of p(x)."""
+        return self.W @ self.W.T + self.s**2 * np.eye(len(self.b))
+
     def log_evidence(self, x: np.ndarray) -> np.ndarray:
         """log p(x), [B]."""
-        covariance = self.W @ self.W.T + self.s**2 * np.eye(len(self.b))
-        return multivariate_normal(self.b, covariance).logpdf(x)
+        return multivariate_normal(self.b, self.evidence_covariance).logpdf(x)
 
     def _expected_log_joint(self, mean: np.ndarray, covariance: np.ndarray, x: np.ndarray):
         """E_{z ~ N(mean, covariance)} [log p(x|z) + log p(z)], [B]."""
@@ -81,11 +85,11 @@ class LinearGaussian:
 
     def mutual_information(self) -> float:
         """I(x~; z | x), from the joint covariance of x~ and z given x: the same for all x."""
+        if not self.sigma:
+            return 0.0
         noise = self.sigma**2 * np.eye(len(self.b))
         latent = self.averaged_covariance
         joint = np.block([[noise, noise @ self.A.T], [self.A @ noise, latent]])
-        if not self.sigma:
-            return 0.0
         logs = [np.linalg.slogdet(covariance)[1] for covariance in (noise, latent, joint)]
         return 0.5 * (logs[0] + logs[1] - logs[2])
 

@@ -59,7 +59,7 @@ def _numbers(
     if how.num_annealed:
         annealed = likelihood.annealed_importance_sampling(
             model.decoder,
-            images[datasets.evenly_spaced(len(images), min(how.num_annealed, len(images)))],
+            images[datasets.evenly_spaced(len(images), how.num_annealed)],
             latent_dim=model.latent_dim,
             num_chains=_NUM_CHAINS,
             num_temperatures=_NUM_TEMPERATURES,

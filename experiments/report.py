@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,12 +114,19 @@ def over_seeds(rows: dict[int, dict], key: str, *, of: str = "best") -> Mean:
     return mean(pick(row, key, of=of) for row in rows.values())
 
 
+def paired(values: dict[int, float], others: dict[int, float]) -> Mean:
+    """Return the mean difference over the seeds that both have."""
+    return mean(values[seed] - others[seed] for seed in values if seed in others)
+
+
 def difference(
     rows: dict[int, dict], others: dict[int, dict], key: str, *, of: str = "best"
 ) -> Mean:
-    """Return the mean difference over the seeds that both have."""
-    seeds = [seed for seed in rows if seed in others]
-    return mean(pick(rows[s], key, of=of) - pick(others[s], key, of=of) for s in seeds)
+    """Return the mean difference of a measured number over the seeds that both have."""
+    values, of_others = (
+        {seed: pick(row, key, of=of) for seed, row in each.items()} for each in (rows, others)
+    )
+    return paired(values, of_others)
 
 
 def difference_annealed(
@@ -137,27 +144,21 @@ def difference_annealed(
     return of_seeds._replace(error=math.hypot(of_seeds.error, of_images.error))
 
 
-# What of a run's numbers estimates log p(x), and how the difference of two is taken.
+class Estimator(NamedTuple):
+    """How two runs' estimates of log p(x) are compared, and how they are called and drawn."""
+
+    difference: Callable[..., Mean]
+    label: str
+    style: dict
+
+
 ESTIMATORS = {
-    "annealed": difference_annealed,
-    "log_likelihood": functools.partial(difference, key="log_likelihood"),
-}
-WEIGHTS = {
-    "best": "the best weights by validation bound",
-    "last": "the weights after the last epoch",
-}
-
-
-class Style(NamedTuple):
-    """How an estimator is called in figures, and drawn."""
-
-    name: str
-    drawn: dict
-
-
-STYLES = {
-    "annealed": Style("model alone", {"fmt": "o-", "markersize": 5}),
-    "log_likelihood": Style("with its encoder", {"fmt": "s:", "markersize": 4, "alpha": 0.6}),
+    "annealed": Estimator(difference_annealed, "model alone", {"fmt": "o-", "markersize": 5}),
+    "log_likelihood": Estimator(
+        functools.partial(difference, key="log_likelihood"),
+        "with its encoder",
+        {"fmt": "s:", "markersize": 4, "alpha": 0.6},
+    ),
 }
 
 
@@ -222,7 +223,7 @@ def mnist_section(cells: Results) -> list[str]:
         beyond = ["", ""]
         if name != "vae" and "vae" in cells:
             beyond = [
-                certain(ESTIMATORS[estimator](seeds, cells["vae"], of="best"))
+                certain(ESTIMATORS[estimator].difference(seeds, cells["vae"]))
                 for estimator in ("log_likelihood", "annealed")
             ]
         rows.append(
@@ -295,7 +296,7 @@ def _frey_table(cells: Results, estimator: str) -> list[str]:
                     values.append(over_seeds(seeds, estimator))
                     value = str(values[-1])
                 if seeds and base and level:
-                    beyond = certain(ESTIMATORS[estimator](seeds, base, of="best"))
+                    beyond = certain(ESTIMATORS[estimator].difference(seeds, base))
                 texts += [value, beyond]
             gap = f"{values[1].value - values[0].value:+.1f}" if len(values) == 2 else ""
             count = min(value.count for value in values)
@@ -341,10 +342,10 @@ def draw_frey(cells: Results) -> Figure:
             names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
             names.sort(key=level_of)
             places = [level_of(name) for name in names]
-            for estimator, style in STYLES.items():
-                values = [over_seeds(cells[name], estimator) for name in names]
-                label = f"{split} split, {style.name}"
-                _plot(axes, places, values, color=colour, label=label, **style.drawn)
+            for key, estimator in ESTIMATORS.items():
+                values = [over_seeds(cells[name], key) for name in names]
+                label = f"{split} split, {estimator.label}"
+                _plot(axes, places, values, color=colour, label=label, **estimator.style)
         axes.set_title(f"{likelihood.replace('_', ' ')} likelihood", fontsize=10)
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.spines[["top", "right"]].set_visible(False)
@@ -356,21 +357,42 @@ def draw_frey(cells: Results) -> Figure:
 # ---- where corruption helps the likelihood ----
 
 
+WEIGHTS = {
+    "best": "the best weights by validation bound",
+    "last": "the weights after the last epoch",
+}
 POSTERIORS = ("conditional", "mixture")
+# By binarisation, training images and level of noise in percent.
+Study = dict[tuple[str, int, float], dict[int, dict]]
 
 
-def _study(cells: Results) -> dict[tuple[str, int, float], dict[int, dict]]:
-    """Return the cells of the study by binarisation, training images and level."""
-    keys = [name.split("-") for name in cells if not name.endswith(POSTERIORS)]
+def _study(cells: Results) -> Study:
+    study = {}
+    for name, rows in cells.items():
+        if not name.endswith(POSTERIORS):
+            binarize, count, _ = name.split("-")
+            study[binarize, int(count), level_of(name)] = rows
+    return study
+
+
+def _levels(study: Study) -> list[float]:
+    """Return the levels of noise that there is any of."""
+    return sorted({level for *_, level in study if level})
+
+
+def _beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, float], Mean]:
+    """Return what noise adds to log p(x), of every cell whose VAE is there."""
     return {
-        (binarize, int(count), float(level.replace("_", "."))): cells[f"{binarize}-{count}-{level}"]
-        for binarize, count, level in keys
+        (binarize, count, level): ESTIMATORS[estimator].difference(rows, base, of=of)
+        for (binarize, count, level), rows in study.items()
+        if level and (base := study.get((binarize, count, 0.0)))
     }
 
 
-def _table_of_levels(study, estimator: str, of: str) -> list[str]:
+def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
     """Return the table of what each level of noise adds, below a sentence that counts."""
-    levels = [level for level in sorted({key[2] for key in study}) if level]
+    levels = _levels(study)
+    differences = _beyond_vae(study, estimator, of)
     rows: list[tuple] = [
         ("binarisation", "training images", "epochs", "VAE",
          *(f"noise {level:g} %" for level in levels), "seeds")
@@ -382,11 +404,8 @@ def _table_of_levels(study, estimator: str, of: str) -> list[str]:
             base = study.get((binarize, count, 0.0))
             if base is None:
                 continue
-            beyond = {
-                level: ESTIMATORS[estimator](study[binarize, count, level], base, of=of)
-                for level in levels
-                if (binarize, count, level) in study
-            }
+            keys = [(binarize, count, level) for level in levels]
+            beyond = {key[2]: differences[key] for key in keys if key in differences}
             found += beyond.values()
             rows.append(
                 (binarize, f"{count:,}", f"{next(iter(base.values()))['epochs']:,}",
@@ -471,29 +490,22 @@ def draw_regularization(cells: Results) -> Figure:
     """Draw what noise adds to log p(x), against the number of training images."""
     study = _study(cells)
     counts = sorted({key[1] for key in study})
-    levels = [level for level in sorted({key[2] for key in study}) if level]
+    levels = _levels(study)
     colours = plt.cm.viridis(np.linspace(0.75, 0.1, max(len(levels), 1)))
     figure, panels = plt.subplots(
         2, 2, figsize=(8.5, 6.5), sharex=True, sharey="row", layout="constrained"
     )
     for line, (of, weights) in zip(panels, WEIGHTS.items(), strict=True):
+        differences = {key: _beyond_vae(study, key, of) for key in ESTIMATORS}
         for axes, binarize in zip(line, ("static", "dynamic"), strict=True):
             axes.axhline(0, color="0.6", linewidth=1)
-            for estimator, style in STYLES.items():
+            for key, estimator in ESTIMATORS.items():
                 for level, colour in zip(levels, colours, strict=True):
-                    both = [
-                        c
-                        for c in counts
-                        if (binarize, c, level) in study and (binarize, c, 0.0) in study
-                    ]
-                    values = [
-                        ESTIMATORS[estimator](
-                            study[binarize, c, level], study[binarize, c, 0.0], of=of
-                        )
-                        for c in both
-                    ]
-                    label = f"{level:g} %, {style.name}"
-                    _plot(axes, both, values, color=colour, label=label, **style.drawn)
+                    found = differences[key]
+                    both = [c for c in counts if (binarize, c, level) in found]
+                    values = [found[binarize, c, level] for c in both]
+                    label = f"{level:g} %, {estimator.label}"
+                    _plot(axes, both, values, color=colour, label=label, **estimator.style)
             axes.set_xscale("log")
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()
@@ -540,10 +552,6 @@ def _denoised(cells: Results, kind: str, key: str, test_level: float) -> dict[fl
     }
 
 
-def _paired(values: dict[int, float], others: dict[int, float]) -> str:
-    return certain(mean(values[seed] - others[seed] for seed in values if seed in others))
-
-
 def denoising_section(cells: Results) -> list[str]:
     """Return the text on denoising and features."""
     test_levels = [row["level"] for row in first(cells)["last"]["denoising"]]
@@ -562,12 +570,12 @@ def denoising_section(cells: Results) -> list[str]:
             row = [mean(column[level].values()) for column in found]
             values.append((kind.upper(), f"{level:g} %", *row))
             if level and 0.0 in found[0]:
-                row = [_paired(column[level], column[0.0]) for column in found]
+                row = [certain(paired(column[level], column[0.0])) for column in found]
                 differences.append((f"{kind.upper()} beyond no noise", f"{level:g} %", *row))
     pairs = list(zip(measured["dvae"], measured["dae"], strict=True))
     for level in measured["dvae"][0]:
         if all(level in dae for _, dae in pairs):
-            row = [_paired(dvae[level], dae[level]) for dvae, dae in pairs]
+            row = [certain(paired(dvae[level], dae[level])) for dvae, dae in pairs]
             differences.append(("DVAE beyond DAE", f"{level:g} %", *row))
     epochs = first(cells)["epochs"]
     return [
