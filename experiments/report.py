@@ -65,11 +65,12 @@ Results = dict[str, dict[int, dict]]
 
 
 class Mean(NamedTuple):
-    """A mean over seeds, its standard error, and how many there were."""
+    """A mean over seeds, its standard error with its degrees of freedom, and how many seeds there were."""
 
     value: float
     error: float
     count: int
+    freedom: float
 
     def __str__(self) -> str:
         return f"{self.value:.2f}" + (f" ± {self.error:.2f}" if self.count > 1 else "")
@@ -79,14 +80,14 @@ class Mean(NamedTuple):
         """Whether zero lies outside the 95 % interval of Student's t: with few seeds, a wide one."""
         if self.count < 2:
             return False
-        return abs(self.value) > scipy.stats.t.ppf(0.975, self.count - 1) * self.error
+        return bool(abs(self.value) > scipy.stats.t.ppf(0.975, self.freedom) * self.error)
 
 
 def mean(values: Iterable[float]) -> Mean:
     """Return the mean of one value for each seed."""
     array = np.array(list(values), np.float64)
     error = array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else math.nan
-    return Mean(float(array.mean()), float(error), len(array))
+    return Mean(float(array.mean()), float(error), len(array), len(array) - 1)
 
 
 def read(results: Path, experiment: str) -> Results:
@@ -132,7 +133,10 @@ def difference(
 def difference_annealed(
     rows: dict[int, dict], others: dict[int, dict], *, of: str = "best"
 ) -> Mean:
-    """Return the mean difference of annealed log p(x); its error is that over seeds and over images."""
+    """Return the mean difference of annealed log p(x), with the error over seeds and over images.
+
+    Its degrees of freedom are those of Welch and Satterthwaite for a sum of two variances.
+    """
     seeds = [seed for seed in rows if seed in others]
     each = np.array(
         [
@@ -140,8 +144,13 @@ def difference_annealed(
             for s in seeds
         ]
     )
-    of_seeds, of_images = mean(each.mean(axis=1)), mean(each.mean(axis=0))
-    return of_seeds._replace(error=math.hypot(of_seeds.error, of_images.error))
+    parts = mean(each.mean(axis=1)), mean(each.mean(axis=0))
+    error = math.hypot(*(part.error for part in parts))
+    if error > 0:
+        freedom = 1 / sum((part.error / error) ** 4 / part.freedom for part in parts if part.error)
+    else:  # the same runs, or one seed, whose error is NaN
+        freedom = parts[0].freedom
+    return parts[0]._replace(error=error, freedom=freedom)
 
 
 class Estimator(NamedTuple):
@@ -467,7 +476,8 @@ def regularization_section(cells: Results) -> list[str]:
         "",
         "Annealed importance sampling starts from the prior and knows nothing of the encoder: what it finds is the "
         f"decoder's. {annealed['count']} test images, {annealed['num_chains']} chains of "
-        f"{annealed['num_temperatures']} temperatures; the error of a difference is that over seeds and images.",
+        f"{annealed['num_temperatures']} temperatures; the error of a difference is that over seeds and images, its "
+        "degrees of freedom by Welch and Satterthwaite.",
         "",
     ]
     for of in WEIGHTS:

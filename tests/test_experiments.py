@@ -205,12 +205,12 @@ class TestTables:
 
     def test_bold_is_beyond_the_interval_of_student(self):
         """The 97.5 % quantile of t is 4.303 with two degrees of freedom."""
-        assert report.certain(report.Mean(1.0, 0.232, 3)) == "**+1.00 ± 0.23**"
-        assert report.certain(report.Mean(-1.0, 0.233, 3)) == "-1.00 ± 0.23"
-        assert report.certain(report.Mean(1.0, math.nan, 1)) == "+1.00"
+        assert report.certain(report.Mean(1.0, 0.232, 3, 2)) == "**+1.00 ± 0.23**"
+        assert report.certain(report.Mean(-1.0, 0.233, 3, 2)) == "-1.00 ± 0.23"
+        assert report.certain(report.Mean(1.0, math.nan, 1, 0)) == "+1.00"
 
     def test_verdict_counts_what_is_certain(self):
-        values = [report.Mean(v, 0.1, 3) for v in (1.0, -1.0, -2.0, 0.2, 0.0)]
+        values = [report.Mean(v, 0.1, 3, 2) for v in (1.0, -1.0, -2.0, 0.2, 0.0)]
         assert report.verdict(values) == "better in 1, worse in 2, undecided in 2 of 5"
 
     def test_error_of_annealed_differences_is_of_seeds_and_images(self, rng):
@@ -226,6 +226,10 @@ class TestTables:
         expected = np.hypot(scipy.stats.sem(of_seeds), scipy.stats.sem(of_images))
         assert found.error == pytest.approx(expected)
         assert found.count == 3
+        welch = scipy.stats.ttest_ind(of_seeds, of_images, equal_var=False)
+        assert found.freedom == pytest.approx(welch.df)
+        same = report.difference_annealed(rows(base), rows(base))
+        assert (same.value, same.error, same.is_certain) == (0, 0, False)
 
     def test_denoising_rows_are_means_over_seeds(self):
         cells = {
