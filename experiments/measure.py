@@ -41,7 +41,12 @@ def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
         best = experiment.load_model(run.run_dir)
         result["best"] = _numbers(best, run.config, run.dataset, cell.measure)
     if cell.measure.last:
-        result["last"] = _numbers(run.model, run.config, run.dataset, cell.measure)
+        is_best = cell.with_kl and result["best_epoch"] == result["epochs"]  # the same weights
+        result["last"] = (
+            result["best"]
+            if is_best
+            else _numbers(run.model, run.config, run.dataset, cell.measure)
+        )
     return result
 
 
