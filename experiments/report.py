@@ -191,8 +191,8 @@ def level_of(name: str) -> float:
 
 
 def _plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> None:
-    """Draw means with their standard errors, where there are any."""
-    errors = [0 if math.isnan(value.error) else value.error for value in values]
+    """Draw means with their standard errors, where there are any: one seed's is NaN."""
+    errors = [value.error for value in values]
     axes.errorbar(places, [value.value for value in values], errors, capsize=3, **style)
 
 
@@ -520,7 +520,6 @@ def draw_regularization(cells: Results) -> Figure:
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()
             axes.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
-            axes.set_yscale("symlog", linthresh=5)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
             axes.set_title(f"{binarize} binarisation\n{weights}", fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
