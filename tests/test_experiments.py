@@ -350,6 +350,63 @@ class TestBounds:
             assert row["l_cvae"] <= row["log_p"]
 
 
+@pytest.fixture(scope="module")
+def cells():
+    return report.read(ROOT / "results", "regularization")
+
+
+class TestClaims:
+    """What docs/noise.md says in words, of the numbers in results/."""
+
+    @staticmethod
+    def beyond_vae(cells, estimator, of):
+        """What noise adds: (binarisation, images) -> a difference for each of 5, 15 and 30 %."""
+        compare = report.ESTIMATORS[estimator].difference
+        return {
+            (binarize, count): [
+                compare(cells[f"{binarize}-{count}-{level}"], cells[f"{binarize}-{count}-0"], of=of)
+                for level in (5, 15, 30)
+            ]
+            for binarize in ("static", "dynamic")
+            for count in (300, 1000, 5000, 55000)
+        }
+
+    def test_validated_weights_gain_nothing(self, cells):
+        for values in self.beyond_vae(cells, "annealed", "best").values():
+            assert not any(value.is_certain and value.value > 0 for value in values)
+            low, middle, high = (value.value for value in values)
+            assert low > middle > high
+
+    def test_last_weights_gain_where_few_images_are_binarised_once(self, cells):
+        found = self.beyond_vae(cells, "annealed", "last")
+        better = {
+            key: [value.is_certain and value.value > 0 for value in values]
+            for key, values in found.items()
+        }
+        assert better.pop(("static", 1000)) == [True, True, True]
+        assert better.pop(("static", 300)) == [False, False, True]
+        assert not any(any(values) for values in better.values())
+
+    def test_early_stopping_gains_more(self, cells):
+        for count in (300, 1000):
+            vae = cells[f"static-{count}-0"]
+            stopped = {seed: {"last": row["best"]} for seed, row in vae.items()}
+            for level in (5, 15, 30):
+                noisy = cells[f"static-{count}-{level}"]
+                gained = report.difference_annealed(stopped, noisy, of="last")
+                assert gained.is_certain
+                assert gained.value > 0
+
+    def test_importance_sampling_says_more(self, cells):
+        sampled, annealed = (
+            self.beyond_vae(cells, estimator, "last")["static", 1000]
+            for estimator in ("log_likelihood", "annealed")
+        )
+        for one, other in zip(sampled, annealed, strict=True):
+            assert one.value - 2 * other.value > 0
+            assert one.value - other.value > 2 * np.hypot(one.error, other.error)
+
+
 class TestPages:
     def test_results_are_those_that_are_committed(self):
         assert (ROOT / "docs" / "results.md").read_text() == report.render(ROOT / "results")
