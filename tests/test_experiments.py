@@ -358,6 +358,11 @@ def cells():
     return report.read(ROOT / "results", "regularization")
 
 
+@pytest.fixture(scope="module")
+def denoising_cells():
+    return report.read(ROOT / "results", "denoising")
+
+
 class TestClaims:
     """What docs/noise.md says in words, of the numbers in results/."""
 
@@ -408,6 +413,41 @@ class TestClaims:
         for one, other in zip(sampled, annealed, strict=True):
             assert one.value - 2 * other.value > 0
             assert one.value - other.value > 2 * np.hypot(one.error, other.error)
+
+    @staticmethod
+    def last_beyond(rows, others, key, test_level):
+        """How much better one cell's last weights do on images of a level of noise."""
+
+        def values(seeds):
+            return {
+                seed: found[key]["mean"]
+                for seed, numbers in seeds.items()
+                for found in numbers["last"]["denoising"]
+                if found["level"] == test_level
+            }
+
+        return report.paired(values(rows), values(others))
+
+    @pytest.mark.parametrize(
+        ("key", "levels", "test_levels"),
+        [("psnr", (5, 10, 20, 30), (0.1, 0.3)), ("probe_accuracy", (5, 10, 20, 30, 50), (0.1,))],
+    )
+    def test_noise_buys_denoising_and_features(self, denoising_cells, key, levels, test_levels):
+        for level in levels:
+            for test_level in test_levels:
+                gained = self.last_beyond(
+                    denoising_cells[f"dvae-{level}"], denoising_cells["dvae-0"], key, test_level
+                )
+                assert gained.is_certain
+                assert gained.value > 0
+
+    def test_plain_denoising_autoencoder_denoises_better(self, denoising_cells):
+        for level in (0, 5, 10, 20, 30, 50):
+            gained = self.last_beyond(
+                denoising_cells[f"dae-{level}"], denoising_cells[f"dvae-{level}"], "psnr", 0.1
+            )
+            assert gained.is_certain
+            assert gained.value > 0
 
 
 class TestPages:
