@@ -376,7 +376,8 @@ POSTERIORS = ("conditional", "mixture")
 Study = dict[tuple[str, int, float], dict[int, dict]]
 
 
-def _study(cells: Results) -> Study:
+def study_of(cells: Results) -> Study:
+    """Return the cells of the study of levels, without those of other posteriors."""
     study = {}
     for name, rows in cells.items():
         if not name.endswith(POSTERIORS):
@@ -390,7 +391,7 @@ def _levels(study: Study) -> list[float]:
     return sorted({level for *_, level in study if level})
 
 
-def _beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, float], Mean]:
+def beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, float], Mean]:
     """Return what noise adds to log p(x), of every cell whose VAE is there."""
     return {
         (binarize, count, level): ESTIMATORS[estimator].difference(rows, base, of=of)
@@ -402,7 +403,7 @@ def _beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, f
 def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
     """Return the table of what each level of noise adds, below a sentence that counts."""
     levels = _levels(study)
-    differences = _beyond_vae(study, estimator, of)
+    differences = beyond_vae(study, estimator, of)
     rows: list[tuple] = [
         ("binarisation", "training images", "epochs", "VAE",
          *(f"noise {level:g} %" for level in levels), "seeds")
@@ -460,7 +461,7 @@ def _table_of_posteriors(cells: Results) -> list[str]:
 
 def regularization_section(cells: Results) -> list[str]:
     """Return the text on corruption as a regulariser."""
-    study = _study(cells)
+    study = study_of(cells)
     one = first(cells)["best"]
     annealed = one["annealed"]
     lines = [
@@ -503,7 +504,7 @@ def regularization_section(cells: Results) -> list[str]:
 
 def draw_regularization(cells: Results) -> Figure:
     """Draw what noise adds to log p(x), against the number of training images."""
-    study = _study(cells)
+    study = study_of(cells)
     counts = sorted({key[1] for key in study})
     levels = _levels(study)
     colours = plt.cm.viridis(np.linspace(0.75, 0.1, max(len(levels), 1)))
@@ -511,7 +512,7 @@ def draw_regularization(cells: Results) -> Figure:
         2, 2, figsize=(8.5, 6.5), sharex=True, sharey="row", layout="constrained"
     )
     for line, (of, weights) in zip(panels, WEIGHTS.items(), strict=True):
-        differences = {key: _beyond_vae(study, key, of) for key in ESTIMATORS}
+        differences = {key: beyond_vae(study, key, of) for key in ESTIMATORS}
         for axes, binarize in zip(line, ("static", "dynamic"), strict=True):
             axes.axhline(0, color="0.6", linewidth=1)
             for key, estimator in ESTIMATORS.items():
@@ -552,7 +553,7 @@ DENOISING = {
 }
 
 
-def _denoised(cells: Results, kind: str, key: str, test_level: float) -> dict[float, dict]:
+def denoised(cells: Results, kind: str, key: str, test_level: float) -> dict[float, dict]:
     """Return training level -> seed -> value of what was measured at a test level."""
     names = sorted((n for n in cells if n.startswith(f"{kind}-")), key=level_of)
     return {
@@ -577,7 +578,7 @@ def denoising_section(cells: Results) -> list[str]:
     values: list[tuple] = [("model", *head)]
     differences: list[tuple] = [("difference", *head)]
     measured = {
-        kind: [_denoised(cells, kind, key, t) for key, t in columns] for kind in ("dvae", "dae")
+        kind: [denoised(cells, kind, key, t) for key, t in columns] for kind in ("dvae", "dae")
     }
     for kind, found in measured.items():
         for level in found[0]:
@@ -614,7 +615,7 @@ def draw_denoising(cells: Results) -> Figure:
     for axes, (key, what) in zip(panels, DENOISING.items(), strict=True):
         for kind, style in (("dvae", "o-"), ("dae", "s--")):
             for place, test_level in enumerate(test_levels):
-                found = _denoised(cells, kind, key, test_level)
+                found = denoised(cells, kind, key, test_level)
                 means = [mean(values.values()) for values in found.values()]
                 _plot(
                     axes, list(found), means, fmt=style, color=f"C{place}", markersize=5,

@@ -369,12 +369,9 @@ class TestClaims:
     @staticmethod
     def beyond_vae(cells, estimator, of):
         """What noise adds: (binarisation, images) -> a difference for each of 5, 15 and 30 %."""
-        compare = report.ESTIMATORS[estimator].difference
+        found = report.beyond_vae(report.study_of(cells), estimator, of)
         return {
-            (binarize, count): [
-                compare(cells[f"{binarize}-{count}-{level}"], cells[f"{binarize}-{count}-0"], of=of)
-                for level in (5, 15, 30)
-            ]
+            (binarize, count): [found[binarize, count, level] for level in (5, 15, 30)]
             for binarize in ("static", "dynamic")
             for count in (300, 1000, 5000, 55000)
         }
@@ -414,38 +411,22 @@ class TestClaims:
             assert one.value - 2 * other.value > 0
             assert one.value - other.value > 2 * np.hypot(one.error, other.error)
 
-    @staticmethod
-    def last_beyond(rows, others, key, test_level):
-        """How much better one cell's last weights do on images of a level of noise."""
-
-        def values(seeds):
-            return {
-                seed: found[key]["mean"]
-                for seed, numbers in seeds.items()
-                for found in numbers["last"]["denoising"]
-                if found["level"] == test_level
-            }
-
-        return report.paired(values(rows), values(others))
-
     @pytest.mark.parametrize(
         ("key", "levels", "test_levels"),
         [("psnr", (5, 10, 20, 30), (0.1, 0.3)), ("probe_accuracy", (5, 10, 20, 30, 50), (0.1,))],
     )
     def test_noise_buys_denoising_and_features(self, denoising_cells, key, levels, test_levels):
-        for level in levels:
-            for test_level in test_levels:
-                gained = self.last_beyond(
-                    denoising_cells[f"dvae-{level}"], denoising_cells["dvae-0"], key, test_level
-                )
+        for test_level in test_levels:
+            found = report.denoised(denoising_cells, "dvae", key, test_level)
+            for level in levels:
+                gained = report.paired(found[level], found[0])
                 assert gained.is_certain
                 assert gained.value > 0
 
     def test_plain_denoising_autoencoder_denoises_better(self, denoising_cells):
+        dae, dvae = (report.denoised(denoising_cells, x, "psnr", 0.1) for x in ("dae", "dvae"))
         for level in (0, 5, 10, 20, 30, 50):
-            gained = self.last_beyond(
-                denoising_cells[f"dae-{level}"], denoising_cells[f"dvae-{level}"], "psnr", 0.1
-            )
+            gained = report.paired(dae[level], dvae[level])
             assert gained.is_certain
             assert gained.value > 0
 
