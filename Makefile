@@ -18,11 +18,16 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
-# Runs that are done are skipped, those that were stopped are resumed. DATA_DIR=... says where MNIST is.
+# Runs that are done are skipped, those that were stopped are resumed. DATA_DIR=... says where MNIST is,
+# RUNS=... where runs go: with RESULTS=... and DOCS=... a clone makes its own numbers beside those it has.
+RUNS ?= runs/experiments
+RESULTS ?= results
+DOCS ?= docs
+MNIST_RUN = $(RUNS)/mnist/dvae-salt_pepper-10-0
 results: .venv/installed
-	$(BIN)/python -m experiments.run $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	$(BIN)/python -m experiments.bounds $$(ls -d runs/experiments/mnist/dvae-salt_pepper-10-0 || true)
-	$(BIN)/python -m experiments.report
+	$(BIN)/python -m experiments.run --runs "$(RUNS)" --results "$(RESULTS)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	if [ -d "$(MNIST_RUN)" ]; then $(BIN)/python -m experiments.bounds "$(MNIST_RUN)" --results "$(RESULTS)"; fi
+	$(BIN)/python -m experiments.report --results "$(RESULTS)" --docs "$(DOCS)"
 
 results-quick: .venv/installed
 	$(BIN)/python -m experiments.run --quick $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,8 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.special import logsumexp
 
+from dvae_tf import configuration, experiment
 from experiments.linear_gaussian import LinearGaussian
 
+ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0, 6.0)
 MIXTURES = (2, 5, 20)  # M, of the linear-Gaussian model
 MNIST_MIXTURES = (1, 2, 5, 10, 20, 50, 100)
@@ -93,14 +96,23 @@ def linear_gaussian(num_draws: int = NUM_DRAWS) -> dict:
 
 
 def trained(run_dir: Path) -> dict:
-    """Return the mixture bound of a trained model against M, on its first test images, in nats."""
+    """Return the mixture bound of a trained model against M, on its first test images, in nats.
+
+    Raises:
+        ConfigurationError: if the directory does not hold a run with noise on MNIST.
+    """
     import tensorflow as tf
 
-    from dvae_tf import DVAE, datasets, experiment, likelihood, randomness
+    from dvae_tf import DVAE, datasets, likelihood, randomness
     from dvae_tf.evaluation import as_json
     from dvae_tf.metrics import summarize
 
     config = experiment.read_configuration(run_dir)
+    if config.dataset != "mnist" or config.noise == "none":
+        raise configuration.ConfigurationError(
+            "RUN_DIR must hold a run on mnist with noise. "
+            f"Received: {run_dir}, on {config.dataset} with noise {config.noise}."
+        )
     images = datasets.as_float(experiment.load_dataset(config).test.images[:NUM_IMAGES])
     model = experiment.load_model(run_dir)
     bounds: dict[int, np.ndarray] = {}
@@ -143,19 +155,23 @@ def trained(run_dir: Path) -> dict:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Compute and write the numbers; return 0, or 2 after a user's error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", nargs="?", type=Path, help="a run of train.py on MNIST")
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    options = parser.parse_args()
-    directory = options.results / "bounds"
-    directory.mkdir(parents=True, exist_ok=True)
-    content = {"linear_gaussian": linear_gaussian()}
-    if options.run_dir:
-        content["mnist"] = trained(options.run_dir)
-    for name, numbers in content.items():
-        (directory / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    parser.add_argument("--results", type=Path, help="[default: the repository's]")
+    options = parser.parse_args(arguments)
+    directory = (options.results or ROOT / "results") / "bounds"
+    try:
+        content = {"mnist": trained(options.run_dir)} if options.run_dir else {}
+        content["linear_gaussian"] = linear_gaussian()
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, numbers in content.items():
+            (directory / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    except (configuration.ConfigurationError, OSError) as error:
+        parser.error(" ".join(str(error).split()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """What is measured of a run: the numbers that tables and figures are made of."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,10 @@ def _numbers(
     result |= evaluation.measure_bounds(model, images, _SEED)
     result |= evaluation.measure_log_likelihood(model, config, images, settings)
     if how.num_annealed:
+        some = images[datasets.evenly_spaced(len(images), how.num_annealed)]
         annealed = likelihood.annealed_importance_sampling(
             model.decoder,
-            images[datasets.evenly_spaced(len(images), how.num_annealed)],
+            some,
             latent_dim=model.latent_dim,
             num_chains=_NUM_CHAINS,
             num_temperatures=_NUM_TEMPERATURES,
@@ -75,6 +77,8 @@ def _numbers(
             "num_chains": _NUM_CHAINS,
             "num_temperatures": _NUM_TEMPERATURES,
             "each": [round(float(value), 3) for value in annealed.log_likelihood],
+            # Which image it is, in whatever split.
+            "digests": [hashlib.sha256(image.tobytes()).hexdigest()[:12] for image in some],
         }
     latents, _ = evaluation.posterior(model, images)
     result["active_units"] = int(metrics.active_units(latents).sum())
@@ -93,7 +97,7 @@ def _denoising(
     """Return PSNR, and the accuracy of a probe fitted on clean images, at every level of noise."""
     some = evaluation.probed_images(model, train, _NUM_PROBED, _SEED)
     latents, _ = evaluation.posterior(model, datasets.as_float(some.images))
-    probe = metrics.fit_linear_probe(latents, some.labels)
+    probe = metrics.fit_linear_probe(latents, np.asarray(some.labels))
     images = datasets.as_float(test.images)
     rows = []
     for level in levels:

@@ -27,14 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def is_done(run: runs.Run, results: Path) -> bool:
     """Whether the numbers of a run are there, and those of a run as it is declared now."""
-    path = results / run.name / "metrics.json"
-    if not path.exists():
+    try:
+        content = dict(json.loads((results / run.name / "metrics.json").read_text()))
+    except (FileNotFoundError, ValueError):  # missing, or damaged
         return False
-    content = json.loads(path.read_text())
     # A run made before there was some flag or measure has its default.
     defaults = configuration.to_dict(configuration.Configuration())
-    content["configuration"] = defaults | content["configuration"]
-    content["measure"] = dataclasses.asdict(runs.Measure()) | content["measure"]
+    content["configuration"] = defaults | content.get("configuration", {})
+    content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
     return all(content.get(key) == value for key, value in declaration(run).items())
 
 
@@ -65,8 +65,8 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
 
     config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)
     if (run_dir / "config.json").exists():
-        places = {"run_dir": config.run_dir, "data_dir": data_dir}
-        saved = dataclasses.replace(experiment.read_configuration(run_dir), **places)
+        saved = experiment.read_configuration(run_dir)
+        saved = dataclasses.replace(saved, run_dir=config.run_dir, data_dir=data_dir)
         if saved != config:
             raise configuration.ConfigurationError(
                 f"--runs must hold runs as they are declared. Received: {run_dir}, of other flags. "
@@ -98,7 +98,7 @@ def shares(jobs: int) -> list[list[int]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is not done yet; return 0, 1 if a run failed, or 2 after a user's error."""
+    """Run what is not done yet; return 0, 1 if a run failed, 2 after a user's error, 130 if stopped."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -107,7 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a version of minutes")
     parser.add_argument("--runs", type=Path, help="[default: runs/experiments, or runs/quick]")
-    parser.add_argument("--results", type=Path, help="[default: results, or runs/quick/results]")
+    parser.add_argument(
+        "--results", type=Path, help="[default: the repository's, or runs/quick/results]"
+    )
     parser.add_argument("--data-dir", help="directory of TensorFlow Datasets")
     parser.add_argument("--jobs", type=int, help="runs at a time [default: one for each core]")
     parser.add_argument("--list", action="store_true", help="print what is done, and what is to do")
@@ -121,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.jobs is not None and options.jobs < 1:
         parser.error(f"--jobs must be at least 1. Received: {options.jobs}.")
     base = options.runs or Path("runs/quick" if options.quick else "runs/experiments")
-    results = options.results or Path("runs/quick/results" if options.quick else "results")
+    results = options.results or (Path("runs/quick/results") if options.quick else ROOT / "results")
     if options.one:
         if options.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, options.cores)

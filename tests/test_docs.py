@@ -135,6 +135,12 @@ def test_scripts_for_clusters_parse(page):
             assert all(isinstance(part, dict) for part in yaml.safe_load_all(text))
 
 
+def test_relative_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 def test_kinds_of_blocks_are_known():
     """A block of another kind would not be run."""
     kinds = {kind for page in PAGES for kind, _ in blocks(page)}
