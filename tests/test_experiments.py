@@ -589,6 +589,20 @@ class TestPages:
         assert set(tables) == set(re.findall("<!-- table (.*?) -->", page))
         assert page == report.with_tables(page, tables)
 
+    def test_keys_of_results_are_documented(self):
+        page = (ROOT / "docs" / "reproducing.md").read_text()
+        named = set(re.findall("`([a-z_]+)`", page))
+        for path in (ROOT / "results").glob("*/*/metrics.json"):
+            content = json.loads(path.read_text())
+            keys = set(content)
+            for weights in (content.get("best", {}), content.get("last", {})):
+                keys |= {key for key in weights if not key.startswith("corrupted_")}
+                keys |= {key for row in weights.get("denoising", []) for key in row}
+                keys |= set(weights.get("annealed", {})) - {
+                    "mean", "standard_error", "count", "monte_carlo_error"
+                }  # fmt: skip
+            assert keys <= named, f"{path}: {keys - named}"
+
     def test_words_about_the_bounds_are_those_of_their_numbers(self):
         page = " ".join((ROOT / "docs" / "bounds.md").read_text().split())
         content = json.loads((ROOT / "results" / "bounds" / "mnist.json").read_text())
