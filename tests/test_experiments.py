@@ -359,7 +359,10 @@ class TestTables:
         assert "| -93.25 ± 0.25 | **+2.00 ± 0.00** | **+2.00 ± 0.00** | -96.25 ± 0.25 |" in rows[0]
         assert "| -96.50 ± 0.50 | -1.25 ± 0.25 | -1.25 ± 0.25 |" in rows[2]
         lines = report.long_section({"vae": cells["vae"]})
-        assert "| VAE | here, 50 latents, 7 epochs of 55 images | -95.00 ± 0.40 |" in lines
+        assert (
+            "| VAE | here, 50 latents, 7 epochs of 55 images, staged learning rate | -95.00 ± 0.40 |"
+            in lines
+        )
 
     def test_seeds_that_are_missing_leave_gaps(self):
         """A row without the VAE's seed, and VAEs alone."""
@@ -416,8 +419,8 @@ def measured(value):
         "num_test_images": 3,
     }  # fmt: skip
     return {
-        "configuration": {"validate_every": 2}, "epochs": 7, "num_training_images": 55,
-        "best": weights, "last": weights,
+        "configuration": {"validate_every": 2, "schedule": "staged"},
+        "epochs": 7, "num_training_images": 55, "best": weights, "last": weights,
     }  # fmt: skip
 
 
@@ -560,8 +563,16 @@ class TestClaims:
                     assert not found.is_better
                     if split == "contiguous":
                         assert not found.is_certain
-                    elif level in ("7_5", "10"):
+                    elif level == "10":
                         assert found.is_certain
+
+    def test_random_split_leaks(self, frey_cells):
+        found = report._frey_cells(frey_cells)
+        assert len(found) == 10
+        for *_, of_splits in found:
+            leak = report.leak(**of_splits)
+            assert leak.is_better
+            assert leak.value > 80
 
     @pytest.mark.parametrize(
         ("key", "levels", "test_levels"),
