@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.special import logsumexp
 
-from dvae_tf import configuration, experiment
+from dvae_tf import commands, configuration, experiment
 from experiments.linear_gaussian import LinearGaussian
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, numbers in content.items():
             (directory / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
     except (configuration.ConfigurationError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(commands.one_line(error))
     return 0
 
 

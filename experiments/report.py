@@ -254,19 +254,21 @@ def leak(contiguous: Rows, random: Rows) -> Mean:
     )
 
 
+def frey_beyond(split: str, seeds: Rows, base: Rows) -> Mean:
+    """Return what noise adds to annealed log p(x), with the error over seeds and what is independent."""
+    num_blocks = NUM_BLOCKS if split == "contiguous" else 0
+    return difference_annealed(seeds, base, num_blocks=num_blocks)
+
+
 def frey_section(cells: Results) -> list[str]:
     """Return the text on Frey Faces and its splits."""
     one = first(cells)
     best, by_annealing = one["best"], one["best"]["annealed"]
 
-    def annealed_beyond(split: str, seeds: Rows, base: Rows) -> Mean:
-        num_blocks = NUM_BLOCKS if split == "contiguous" else 0
-        return difference_annealed(seeds, base, num_blocks=num_blocks)
-
     def beyond(_: str, seeds: Rows, base: Rows) -> Mean:
         return difference(seeds, base, "log_likelihood")
 
-    head, *rows = _frey_table(cells, "annealed", annealed_beyond)
+    head, *rows = _frey_table(cells, "annealed", frey_beyond)
     found = [of_splits for *_, of_splits in _frey_cells(cells)]
     ends = [
         (
@@ -690,8 +692,13 @@ SECTIONS = {
 }
 
 
-def render(results: Path) -> str:
-    """Return the text of docs/results.md; experiments without numbers are left out."""
+def read_all(results: Path) -> dict[str, Results]:
+    """Return the numbers of every experiment that has any, in the order of the page."""
+    return {name: cells for name in SECTIONS if (cells := read(results, name))}
+
+
+def render(found: dict[str, Results]) -> str:
+    """Return the text of docs/results.md."""
     lines = [
         "# Results",
         "",
@@ -702,10 +709,8 @@ def render(results: Path) -> str:
         "in bold; with two seeds the interval is a wide one, and its error a guess.",
         "",
     ]
-    for name, (section, _) in SECTIONS.items():
-        cells = read(results, name)
-        if cells:
-            lines += section(cells)
+    for name, cells in found.items():
+        lines += SECTIONS[name][0](cells)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -715,18 +720,19 @@ def write(results: Path, docs: Path) -> None:
     Raises:
         ValueError: if there are no results, or damaged ones.
     """
-    found = {name: read(results, name) for name in SECTIONS}
-    if not any(found.values()):
+    found = read_all(results)
+    if not found:
         raise ValueError(
             "--results must be a directory that experiments.run has written metrics.json files to. "
             f"Received: {results}, without any."
         )
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
-    (docs / "results.md").write_text(render(results))
-    for name, (_, draw) in SECTIONS.items():
-        if draw is not None and found[name]:
-            draw(found[name]).savefig(images / f"results-{name}.png", dpi=120)
+    (docs / "results.md").write_text(render(found))
+    for name, cells in found.items():
+        draw = SECTIONS[name][1]
+        if draw is not None:
+            draw(cells).savefig(images / f"results-{name}.png", dpi=120)
     if (results / "bounds" / "linear_gaussian.json").exists():
         draw_bounds(results).savefig(images / "bounds.png", dpi=120)
     page = docs / "bounds.md"
