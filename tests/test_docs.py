@@ -6,6 +6,7 @@ Scripts for clusters (bash) are parsed. Transcripts (console) are what only a us
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -139,6 +140,24 @@ def test_relative_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_estimate_of_several_machines_is_arithmetic():
+    """Of 8 P bytes (W - 1) / W over 10 Gbit/s, and of compute that is divided by W."""
+    page = " ".join((ROOT / "docs" / "workers.md").read_text().split())
+    measured = json.loads((ROOT / "benchmarks" / "workers.json").read_text())["rows"]
+    size = min(row["parameters"] for row in measured)
+    ms = 1e3 * 8 / 10e9  # of a byte
+    assert f"P = {size / 1e6:.2f} million weights, {8 * size / 1e6:.1f} MB" in page
+    assert f"{8 * size * ms:.1f} ms over 10 Gbit/s" in page
+    large = 10e6
+    assert f"10 million weights ({8 * large / 1e6:.0f} MB, {8 * large * ms:.0f} ms" in page
+    gains = {w: 500 / (500 / w + 8 * large * ms * (w - 1) / w) for w in (2, 4, 8)}
+    most = 500 / (8 * large * ms)
+    assert (
+        f"2 workers are at most {gains[2]:.1f} times, 4 at most {gains[4]:.1f} times and 8 at most "
+        f"{gains[8]:.1f} times as fast as one, and no number is more than {most:.1f} times" in page
+    )
 
 
 def test_kinds_of_blocks_are_known():
