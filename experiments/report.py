@@ -130,18 +130,28 @@ def _mnist_label(name: str) -> str:
     return MNIST_LABELS[name]
 
 
+def _mnist_order(cells: Results) -> list[str]:
+    """Return the names of MNIST's cells, that of the largest log p(x) first."""
+    return sorted(cells, key=lambda name: -over_seeds(cells[name], "log_likelihood").value)
+
+
+def beyond_mnist_vae(cells: Results, name: str, estimator: str) -> Mean:
+    """Return what a cell of the table of bounds adds to the VAE's log p(x)."""
+    return ESTIMATORS[estimator].difference(cells[name], cells.get("vae", {}))
+
+
 def mnist_section(cells: Results) -> list[str]:
     """Return the text on the table of bounds."""
     rows: list[tuple] = [
         ("model", "log p(x)", "beyond the VAE", "the same, annealed", "ELBO, clean input",
          "bound trained", "active units", "seeds")
     ]  # fmt: skip
-    ordered = sorted(cells.items(), key=lambda item: -over_seeds(item[1], "log_likelihood").value)
-    for name, seeds in ordered:
+    for name in _mnist_order(cells):
+        seeds = cells[name]
         beyond = ["", ""]
-        if name != "vae" and "vae" in cells:
+        if name != "vae":
             beyond = [
-                certain(ESTIMATORS[estimator].difference(seeds, cells["vae"]))
+                certain(beyond_mnist_vae(cells, name, estimator))
                 for estimator in ("log_likelihood", "annealed")
             ]
         rows.append(
@@ -167,8 +177,33 @@ def mnist_section(cells: Results) -> list[str]:
         "The weights are the best by validation bound, the one that was trained: with corrupted inputs, where there is "
         "noise.",
         "",
+        "![What each cell of the table of bounds adds to the VAE's log p(x)](images/results-mnist.png)",
+        "",
         *table(*rows),
     ]
+
+
+def draw_mnist(cells: Results) -> Figure:
+    """Draw what each cell of the table of bounds adds to the VAE's log p(x)."""
+    names = [name for name in _mnist_order(cells)[::-1] if name != "vae"]
+    figure, axes = plt.subplots(figsize=(8.5, 1.5 + 0.3 * len(names)), layout="constrained")
+    axes.axvline(0, color="0.6", linewidth=1)
+    for (key, estimator), colour in zip(ESTIMATORS.items(), ("tab:blue", "0.4"), strict=True):
+        values = [beyond_mnist_vae(cells, name, key) for name in names]
+        style = estimator.style | {"fmt": estimator.style["fmt"][0]}  # nothing between the cells
+        axes.errorbar(
+            [value.value for value in values], range(len(names)),
+            xerr=[value.error for value in values], capsize=3, color=colour, label=estimator.label,
+            **style,
+        )  # fmt: skip
+    axes.set_yticks(range(len(names)), [_mnist_label(name) for name in names], fontsize=9)
+    axes.set_xlabel("log p(x) beyond the VAE's, nats")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+    axes.grid(axis="y", color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend_below(figure, axes)
+    return figure
 
 
 LONG_LABELS = {
@@ -692,7 +727,7 @@ def with_tables(text: str, tables: dict[str, list[str]]) -> str:
 
 SECTIONS = {
     "regularization": (regularization_section, draw_regularization),
-    "mnist": (mnist_section, None),
+    "mnist": (mnist_section, draw_mnist),
     "long": (long_section, None),
     "frey": (frey_section, draw_frey),
     "denoising": (denoising_section, draw_denoising),

@@ -358,6 +358,13 @@ class TestTables:
         ]  # fmt: skip
         assert "| -93.25 ± 0.25 | **+2.00 ± 0.00** | **+2.00 ± 0.00** | -96.25 ± 0.25 |" in rows[0]
         assert "| -96.50 ± 0.50 | -1.25 ± 0.25 | -1.25 ± 0.25 |" in rows[2]
+        (axes,) = report.draw_mnist(cells).axes
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names == ["DVAE, masking 10 %", "IWAE, K=5"]
+        for line in (each[0] for each in axes.containers):  # of the model alone, and of its encoder
+            assert line.get_xdata() == pytest.approx([-1.25, 2.0])
+        without = report.draw_mnist({"iwae": cells["iwae"]}).axes[0].containers[0][0]
+        assert np.isnan(np.array(without.get_xdata(), float)).all()
         long = {"iwae-5": cells["iwae"], "vae": cells["vae"]}
         source = "here, 50 latents, 7 epochs of 55 images in batches of 11, staged learning rate"
         lines = report.long_section(long)
