@@ -236,9 +236,9 @@ def long_section(cells: Results) -> list[str]:
         f"One stochastic layer, 200-200 units with tanh, MNIST binarised dynamically, {samples:,} samples. Staged learning "
         "rates are those of Burda et al. (2016), cosine ones end at 0. Doubly reparameterised is the gradient of Tucker "
         "et al. (2019), with one sample that of [Roeder et al. (2017)](https://arxiv.org/abs/1703.09194). One run each; "
-        "± is the standard error over test images, "
-        "which are binarised once: less than that is no difference. The figures of others are theirs: they train on "
-        "60,000 images for some 3,280 epochs, in batches of 20; here 5,000 of those images choose the best epoch.",
+        "± is the standard error over test images, which are binarised once, by everyone in another way: less than that is "
+        "no difference from others' figures. Those are theirs: they train on 60,000 images for some 3,280 epochs, in "
+        "batches of 20; here 5,000 of those images choose the best epoch.",
         "",
         *table(*rows),
     ]
