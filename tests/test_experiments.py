@@ -634,6 +634,17 @@ class TestPages:
         model = LinearGaussian.make()
         assert f"x ~ N(W z + b, {model.s**2:.2f} I)" in page
 
+    def test_long_runs_of_the_readme_are_those_that_are_committed(self):
+        page = " ".join((ROOT / "README.md").read_text().split())
+        cells = statistics.read(ROOT / "results", "long")
+        vae, iwae = (
+            f"{statistics.pick(cells[name][0], 'log_likelihood'):.2f}"
+            for name in ("vae-cosine", "iwae-5")
+        )
+        of_burda = [value for _, source, value in report.PUBLISHED if "Burda" in source]
+        assert f"{vae} nats on the test images as a VAE and {iwae} as an IWAE with K=5" in page
+        assert f"Burda et al. (2016) report {of_burda[0]} and {of_burda[1]}" in page
+
     def test_speed_is_what_the_benchmarks_measured(self):
         assert (ROOT / "docs" / "speed.md").read_text() == speed.render()
 
