@@ -597,6 +597,12 @@ class TestClaims:
         for level in (0, 5, 10, 20, 30, 50):
             assert statistics.paired(dae[level], dvae[level]).is_better
 
+    @pytest.mark.parametrize("name", ["iwae", "diwae-salt_pepper-5"])
+    def test_more_samples_raise_the_likelihood(self, name):
+        cells = statistics.read(ROOT / "results", "mnist")
+        for estimator in report.ESTIMATORS:
+            assert report.beyond_mnist_vae(cells, name, estimator).is_better
+
 
 class TestPages:
     def test_results_are_those_that_are_committed(self):
