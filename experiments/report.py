@@ -108,6 +108,11 @@ def _plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> Non
     axes.errorbar(places, [value.value for value in values], errors, capsize=3, **style)
 
 
+def _signed(value: float, _: float) -> str:
+    """Return the label of a tick of an axis of differences."""
+    return f"{value:+g}" if value else "0"
+
+
 def _legend_below(figure: Figure, axes, **style) -> None:
     """Put the legend of one of the axes below all of them."""
     handles, labels = axes.get_legend_handles_labels()
@@ -198,7 +203,7 @@ def draw_mnist(cells: Results) -> Figure:
         )  # fmt: skip
     axes.set_yticks(range(len(names)), [_mnist_label(name) for name in names], fontsize=9)
     axes.set_xlabel("log p(x) beyond the VAE's, nats")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+    axes.xaxis.set_major_formatter(_signed)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -551,7 +556,7 @@ def draw_regularization(cells: Results) -> Figure:
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()
             axes.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+            axes.yaxis.set_major_formatter(_signed)
             axes.set_title(f"{binarize} binarisation\n{weights}", fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel("log p(x) beyond the VAE's, nats")
