@@ -78,6 +78,11 @@ def read(results: Path, experiment: str) -> Results:
     return {name: dict(sorted(cells[name].items())) for name in sorted(cells)}
 
 
+def level_of(name: str) -> float:
+    """Return the level at the end of a cell's name, in percent."""
+    return float(name.rpartition("-")[2].replace("_", "."))
+
+
 def first(cells: Results) -> dict:
     """Return the numbers of one run, for what all runs of an experiment share."""
     return next(iter(next(iter(cells.values())).values()))

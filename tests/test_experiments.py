@@ -12,8 +12,10 @@ from conftest import ROOT
 
 from benchmarks import report as speed
 from dvae_tf import configuration, datasets, experiment, likelihood
-from experiments import bounds, report, run, runs, statistics
+from experiments import bounds, drawing, report, run, runs, statistics
 from experiments.linear_gaussian import LinearGaussian
+from experiments.sections import bounds as bounds_of_page
+from experiments.sections import denoising, frey, long, mnist, regularization
 
 ALL = runs.select()
 TINY = runs.Cell(
@@ -271,12 +273,12 @@ class TestTables:
             "dvae-2_5": {0: denoised(10.0), 1: denoised(14.0)},
             "dae-2_5": {0: denoised(9.0)},
         }
-        lines = report.denoising_section(cells)
+        lines = denoising.section(cells)
         assert "| DVAE | 2.5 % | 12.00 ± 2.00 | 12.00 ± 2.00 |" in lines
         assert "| DAE | 2.5 % | 9.00 | 9.00 |" in lines
         assert "| DVAE beyond no noise | 2.5 % | +3.00 ± 2.00 | +3.00 ± 2.00 |" in lines
         assert "| DVAE beyond DAE | 2.5 % | +1.00 | +1.00 |" in lines  # the seed that both have
-        assert len(report.draw_denoising(cells).axes) == 2
+        assert len(denoising.draw(cells).axes) == 2
 
     def test_study_rows_are_what_noise_adds(self):
         """A cell without its VAE, uneven seeds, and the cells of the other table."""
@@ -289,7 +291,7 @@ class TestTables:
             "dynamic-1000-15_mixture": {0: measured(-94.0), 1: measured(-95.0)},
             "dynamic-5000-15": {0: measured(-1.0)},
         }
-        lines = report.regularization_section(cells)
+        lines = regularization.section(cells)
         for estimator in (0, 1):  # annealed, then importance sampling, which is made 5 less
             vae = f"{-100.5 - 5 * estimator:.2f} ± 0.50"
             assert lines.count(f"| static | 300 | 7 | 4 | {vae} | **+1.00 ± 0.00** |  | 2 |") == 2
@@ -302,7 +304,7 @@ class TestTables:
             "| +2.00 ± 1.00 | +0.00 ± 1.00 | **-2.00 ± 0.00** | 2 |"
         )
         assert f"| dynamic | last {row}" in lines
-        assert len(report.draw_regularization(cells).axes) == 4
+        assert len(regularization.draw(cells).axes) == 4
 
     def test_frey_rows(self):
         cells = {
@@ -311,14 +313,14 @@ class TestTables:
             "random-gaussian-0": {0: measured(20.0), 1: measured(21.0), 2: measured(0.0)},
             "random-discretized_logistic-5": {0: measured(-3.0)},
         }
-        lines = report.frey_section(cells)
+        lines = frey.section(cells)
         assert (
             "| gaussian | 0 % | 10.50 ± 0.50 |  | 13.67 ± 6.84 |  | **+10.00 ± 0.00** | 2 |"
             in lines
         )
         assert "| gaussian | 2.5 % | 13.50 ± 1.50 | +3.00 ± 1.00 |  |  |  | 0 |" in lines
         assert "| discretized logistic | 5 % |  |  | -3.00 |  |  | 0 |" in lines
-        assert len(report.draw_frey(cells).axes) == 2
+        assert len(frey.draw(cells).axes) == 2
 
     def test_leak_is_of_the_frames_that_both_splits_test(self, rng):
         """Frames 1, 3 and 4 are in both, in three of the contiguous split's four blocks."""
@@ -332,7 +334,7 @@ class TestTables:
         here, there = rng.normal(size=(2, 8)), rng.normal(size=(2, 4)) + 50
         contiguous = rows([f"frame {i}" for i in range(8)], *here)
         random = rows(["frame 3", "another", "frame 1", "frame 4"], *there)
-        found = report.leak(contiguous, random)
+        found = frey.leak(contiguous, random)
         differences = there[:, [2, 0, 3]] - here[:, [1, 3, 4]]
         assert found.value == pytest.approx(differences.mean())
         of_seeds, of_images = differences.mean(axis=1), differences.mean(axis=0)
@@ -343,7 +345,7 @@ class TestTables:
         """The test frames are in order, and apart where one block ends and the next begins."""
         count, size = 1965, 196
         frames = datasets._blocks(count, size, 2)[1]
-        blocks = statistics.block_of(size, report.NUM_BLOCKS)
+        blocks = statistics.block_of(size, frey.NUM_BLOCKS)
         assert np.array_equal(np.diff(frames) > 1, np.diff(blocks) > 0)
 
     def test_mnist_and_long_rows(self):
@@ -352,35 +354,35 @@ class TestTables:
             "iwae": {0: measured(-88.0), 1: measured(-88.5)},
             "dvae-masking-10": {0: measured(-91.0), 1: measured(-92.0)},
         }
-        rows = [line for line in report.mnist_section(cells) if line.startswith("|")][2:]
+        rows = [line for line in mnist.section(cells) if line.startswith("|")][2:]
         assert [row.split(" | ")[0] for row in rows] == [
             "| IWAE, K=5", "| VAE", "| DVAE, masking 10 %",
         ]  # fmt: skip
         assert "| -93.25 ± 0.25 | **+2.00 ± 0.00** | **+2.00 ± 0.00** | -96.25 ± 0.25 |" in rows[0]
         assert "| -96.50 ± 0.50 | -1.25 ± 0.25 | -1.25 ± 0.25 |" in rows[2]
-        (axes,) = report.draw_mnist(cells).axes
+        (axes,) = mnist.draw(cells).axes
         names = [label.get_text() for label in axes.get_yticklabels()]
         assert names == ["DVAE, masking 10 %", "IWAE, K=5"]
         for line in (each[0] for each in axes.containers):  # of the model alone, and of its encoder
             assert line.get_xdata() == pytest.approx([-1.25, 2.0])
-        without = report.draw_mnist({"iwae": cells["iwae"]}).axes[0].containers[0][0]
+        without = mnist.draw({"iwae": cells["iwae"]}).axes[0].containers[0][0]
         assert np.isnan(np.array(without.get_xdata(), float)).all()
-        long = {"iwae-5": cells["iwae"], "vae": cells["vae"]}
+        runs_of = {"iwae-5": cells["iwae"], "vae": cells["vae"]}
         source = "here, 50 latents, 7 epochs of 55 images in batches of 11, staged learning rate"
-        lines = report.long_section(long)
+        lines = long.section(runs_of)
         place = lines.index(f"| VAE | {source} | -95.00 ± 0.40 |")
         assert lines[place + 1].startswith(f"| IWAE, K=5, doubly reparameterised | {source} | -93")
-        assert {each.cell.name for each in runs.select(["long"])} == set(report.LONG_LABELS)
+        assert {each.cell.name for each in runs.select(["long"])} == set(long.LABELS)
 
     def test_seeds_that_are_missing_leave_gaps(self):
         """A row without the VAE's seed, and VAEs alone."""
         study = {"static-300-0": {0: measured(-100.0)}, "static-300-5": {1: measured(-99.0)}}
-        lines = report.regularization_section(study)
+        lines = regularization.section(study)
         assert lines.count("| static | 300 | 7 | 4 | -100.00 |  | 0 |") == 2
         alone = {"static-300-0": study["static-300-0"]}
-        assert "The weights after the last epoch." in report.regularization_section(alone)
+        assert "The weights after the last epoch." in regularization.section(alone)
         for cells in (study, alone):
-            assert len(report.draw_regularization(cells).axes) == 4
+            assert len(regularization.draw(cells).axes) == 4
 
     def test_without_results_nothing_is_written(self, tmp_path, capsys):
         docs = tmp_path / "docs"
@@ -408,7 +410,7 @@ class TestTables:
 
 
 def denoised(psnr):
-    """Numbers of a run as report.py reads them, of one level of noise."""
+    """Numbers of a run as the section on denoising reads them, of one level of noise."""
     row = {"level": 0.1, "psnr": {"mean": psnr}, "probe_accuracy": {"mean": psnr / 100}}
     return {"epochs": 1, "last": {"denoising": [row]}}
 
@@ -497,7 +499,7 @@ class TestClaims:
     @staticmethod
     def beyond_vae(cells, estimator, of):
         """What noise adds: (binarisation, images) -> a difference for each of 5, 15 and 30 %."""
-        found = report.beyond_vae(report.study_of(cells), estimator, of)
+        found = regularization.beyond_vae(regularization.study_of(cells), estimator, of)
         return {
             (binarize, count): [found[binarize, count, level] for level in (5, 15, 30)]
             for binarize in ("static", "dynamic")
@@ -536,7 +538,7 @@ class TestClaims:
         assert statistics.difference_annealed(vae, self.as_last(vae), of="last").is_better
 
     def test_mixture_ends_lower(self, cells):
-        found = report.posteriors_of(cells, "static")
+        found = regularization.posteriors_of(cells, "static")
 
         def beyond(name, other):
             return statistics.difference_annealed(found[name], found[other], of="last")
@@ -562,12 +564,12 @@ class TestClaims:
         assert max(more["dynamic", 300][1:]) < -2
 
     def test_noise_is_not_better_on_frey_faces(self, frey_cells):
-        for family in report.LIKELIHOODS:
-            for split in report.SPLITS:
+        for family in frey.LIKELIHOODS:
+            for split in frey.SPLITS:
                 base = frey_cells[f"{split}-{family}-0"]
                 for level in ("2_5", "5", "7_5", "10"):
                     noisy = frey_cells[f"{split}-{family}-{level}"]
-                    found = report.frey_beyond(split, noisy, base)
+                    found = frey.beyond_no_noise(split, noisy, base)
                     assert not found.is_better
                     if split == "contiguous":
                         assert not found.is_certain
@@ -575,10 +577,10 @@ class TestClaims:
                         assert found.is_certain
 
     def test_random_split_leaks(self, frey_cells):
-        found = report._frey_cells(frey_cells)
+        found = frey.by_level(frey_cells)
         assert len(found) == 10
         for *_, of_splits in found:
-            leak = report.leak(**of_splits)
+            leak = frey.leak(**of_splits)
             assert leak.is_better
             assert leak.value > 80
 
@@ -588,20 +590,20 @@ class TestClaims:
     )
     def test_noise_buys_denoising_and_features(self, denoising_cells, key, levels, test_levels):
         for test_level in test_levels:
-            found = report.denoised(denoising_cells, "dvae", key, test_level)
+            found = denoising.denoised(denoising_cells, "dvae", key, test_level)
             for level in levels:
                 assert statistics.paired(found[level], found[0]).is_better
 
     def test_plain_denoising_autoencoder_denoises_better(self, denoising_cells):
-        dae, dvae = (report.denoised(denoising_cells, x, "psnr", 0.1) for x in ("dae", "dvae"))
+        dae, dvae = (denoising.denoised(denoising_cells, x, "psnr", 0.1) for x in ("dae", "dvae"))
         for level in (0, 5, 10, 20, 30, 50):
             assert statistics.paired(dae[level], dvae[level]).is_better
 
     @pytest.mark.parametrize("name", ["iwae", "diwae-salt_pepper-5"])
     def test_more_samples_raise_the_likelihood(self, name):
         cells = statistics.read(ROOT / "results", "mnist")
-        for estimator in report.ESTIMATORS:
-            assert report.beyond_mnist_vae(cells, name, estimator).is_better
+        for estimator in drawing.ESTIMATORS:
+            assert mnist.beyond_vae(cells, name, estimator).is_better
 
 
 class TestPages:
@@ -612,7 +614,7 @@ class TestPages:
 
     def test_tables_of_bounds_are_those_that_are_committed(self):
         page = (ROOT / "docs" / "bounds.md").read_text()
-        tables = report.bounds_tables(ROOT / "results")
+        tables = bounds_of_page.tables(ROOT / "results")
         assert set(tables) == set(re.findall("<!-- table (.*?) -->", page))
         assert page == report.with_tables(page, tables)
 
@@ -647,7 +649,7 @@ class TestPages:
             f"{statistics.pick(cells[name][0], 'log_likelihood'):.2f}"
             for name in ("vae-cosine", "iwae-5")
         )
-        of_burda = [value for _, source, value in report.PUBLISHED if "Burda" in source]
+        of_burda = [value for _, source, value in long.PUBLISHED if "Burda" in source]
         assert f"{vae} nats on the test images as a VAE and {iwae} as an IWAE with K=5" in page
         assert f"Burda et al. (2016) report {of_burda[0]} and {of_burda[1]}" in page
 

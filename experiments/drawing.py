@@ -1,0 +1,44 @@
+"""How figures of results are drawn: marks with errors, and what both estimators look like."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from experiments.statistics import Mean, difference, difference_annealed
+
+
+class Estimator(NamedTuple):
+    """How two runs' estimates of log p(x) are compared, and how they are called and drawn."""
+
+    difference: Callable[..., Mean]
+    label: str
+    style: dict
+
+
+ESTIMATORS = {
+    "annealed": Estimator(difference_annealed, "model alone", {"fmt": "o-", "markersize": 5}),
+    "log_likelihood": Estimator(
+        functools.partial(difference, key="log_likelihood"),
+        "with its encoder",
+        {"fmt": "s:", "markersize": 4, "alpha": 0.6},
+    ),
+}
+
+
+def plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> None:
+    """Draw means with their standard errors, where there are any: one seed's is NaN."""
+    errors = [value.error for value in values]
+    axes.errorbar(places, [value.value for value in values], errors, capsize=3, **style)
+
+
+def signed(value: float, _: float) -> str:
+    """Return the label of a tick of an axis of differences."""
+    return f"{value:+g}" if value else "0"
+
+
+def legend_below(figure: Figure, axes, **style) -> None:
+    """Put the legend of one of the axes below all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, **style)
