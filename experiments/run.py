@@ -35,7 +35,9 @@ def is_done(run: runs.Run, results: Path) -> bool:
     defaults = configuration.to_dict(configuration.Configuration())
     content["configuration"] = defaults | content.get("configuration", {})
     content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
-    return all(content.get(key) == value for key, value in declaration(run).items())
+    declared = declaration(run)
+    declared.pop("command")  # says the configuration again, in some order
+    return all(content.get(key) == value for key, value in declared.items())
 
 
 def resolved(run: runs.Run) -> configuration.Configuration:

@@ -103,6 +103,8 @@ class TestRunner:
         assert not run.is_done(runs.Run(TINY, 2), results)
         other = dataclasses.replace(TINY, flags=TINY.flags | {"epochs": 3})
         assert not run.is_done(runs.Run(other, 0), results)
+        reordered = dataclasses.replace(TINY, flags=dict(reversed(TINY.flags.items())))
+        assert run.is_done(runs.Run(reordered, 0), results)
 
     def test_numbers_are_those_of_the_run(self, done):
         numbers = self.numbers(done)
