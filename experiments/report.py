@@ -43,8 +43,10 @@ def render(found: dict[str, Results]) -> str:
         "`make results` trains, measures and writes all of this; `make results-quick` makes a reduced version, in "
         "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ± is "
         "a standard error over seeds where nothing else is said; differences are those of runs with equal seeds, in bold "
-        "where zero lies outside the 95 % interval of Student's t. Of twenty differences where there is none, one will be "
-        "in bold; with two seeds the interval is a wide one, and its error a guess.",
+        "where zero lies outside the 95 % interval of Student's t. Of twenty differences over seeds alone where there is "
+        "none, one will be in bold. The degrees of freedom of errors over seeds and images are estimates: there, it will be "
+        "one or two with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
+        "the smallest is given.",
         "",
     ]
     for name, cells in found.items():

@@ -118,6 +118,17 @@ def difference(rows: Rows, others: Rows, key: str, *, of: str = "best") -> Mean:
     return paired(values, of_others)
 
 
+def effective_size(estimate: dict, num: str) -> float:
+    """Return of how many draws of an image the weights count, by Kish: 1 where one has all weight.
+
+    Args:
+        estimate: of log p(x), with its Monte Carlo error, which is that of the mean of `count` images.
+        num: the key of the number of draws.
+    """
+    squared = estimate["monte_carlo_error"] ** 2 * estimate["count"]  # of one image, on average
+    return estimate[num] / (1 + (estimate[num] - 1) * squared)
+
+
 def annealed(rows: Rows, *, of: str = "best") -> np.ndarray:
     """Return annealed log p(x), one row for each seed, one column for each image."""
     return np.array([row[of]["annealed"]["each"] for row in rows.values()], np.float64)
@@ -152,8 +163,8 @@ def over_seeds_and_images(each: np.ndarray, blocks: np.ndarray) -> Mean:
     of images. The degrees of freedom are those of Welch and Satterthwaite for a sum of two variances.
     """
     seeds, images = mean(each.mean(axis=1)), each.mean(axis=0)
-    sums = [np.sum(images[blocks == block] - seeds.value) for block in np.unique(blocks)]
-    count = len(sums)
+    sums = np.bincount(blocks, images - seeds.value)
+    count = len(np.unique(blocks))
     if min(seeds.num_seeds, count) < 2:
         return seeds._replace(error=math.nan, num_seeds=min(seeds.num_seeds, 1))
     variances = seeds.error**2, count / (count - 1) * np.sum(np.square(sums)) / len(images) ** 2

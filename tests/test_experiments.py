@@ -269,6 +269,27 @@ class TestTables:
         same = statistics.difference_annealed(rows(base), rows(base))
         assert (same.value, same.error, same.is_certain) == (0, 0, False)
 
+    @pytest.mark.parametrize(("num_seeds", "most"), [(2, 3 / 20), (3, 2 / 20)])
+    def test_chance_alone_is_bold_as_seldom_as_the_page_says(self, rng, num_seeds, most):
+        """Differences whose expectation is 0, with any share of their variance due to seeds."""
+        rates = []
+        for share in (0.0, 0.3, 0.7, 0.9, 1.0):
+            shape = (2000, num_seeds, 100)
+            each = np.sqrt(share * num_seeds) * rng.normal(size=(*shape[:2], 1))
+            each = each + np.sqrt((1 - share) * 100) * rng.normal(size=(shape[0], 1, 100))
+            found = (statistics.over_seeds_and_images(x, np.arange(100)) for x in each)
+            rates.append(np.mean([value.is_certain for value in found]))
+        four_errors = 4 * np.sqrt(0.05 * 0.95 / 2000)
+        assert 0.05 - four_errors < min(rates)
+        assert max(rates) < most
+
+    def test_effective_size(self, rng):
+        """One of four chains has all the weight, or two share it, or all of them do."""
+        for weights, expected in (((1, 0, 0, 0), 1), ((1, 1, 0, 0), 2), ((1, 1, 1, 1), 4)):
+            error = scipy.stats.sem(weights) / np.mean(weights)  # of each of nine images
+            estimate = {"monte_carlo_error": error / np.sqrt(9), "count": 9, "num": 4}
+            assert statistics.effective_size(estimate, "num") == pytest.approx(expected)
+
     def test_denoising_rows_are_means_over_seeds(self):
         cells = {
             "dvae-0": {0: denoised(9.0), 1: denoised(9.0)},
@@ -322,6 +343,7 @@ class TestTables:
         )
         assert "| gaussian | 2.5 % | 13.50 ± 1.50 | +3.00 ± 1.00 |  |  |  | 0 |" in lines
         assert "| discretized logistic | 5 % |  |  | -3.00 |  |  | 0 |" in lines
+        assert "random split adds on the 4 that both test" in "\n".join(lines)
         assert len(frey.draw(cells).axes) == 2
 
     def test_leak_is_of_the_frames_that_both_splits_test(self, rng):
@@ -422,9 +444,12 @@ def measured(value):
     weights = {
         "annealed": {
             "mean": value, "each": [value] * 4, "count": 4, "num_chains": 4, "num_temperatures": 9,
-            "digests": ["a", "b", "c", "d"], "standard_error": 1.0,
+            "digests": ["a", "b", "c", "d"], "standard_error": 1.0, "monte_carlo_error": 0.1,
         },
-        "log_likelihood": {"mean": value - 5, "num_samples": 50, "standard_error": 0.4},
+        "log_likelihood": {
+            "mean": value - 5, "num_samples": 50, "standard_error": 0.4, "monte_carlo_error": 0.2,
+            "count": 3,
+        },
         "elbo": {"mean": value - 8},
         "corrupted_bound": {"mean": value - 9},
         "active_units": 10,
@@ -571,10 +596,11 @@ class TestClaims:
                 base = frey_cells[f"{split}-{family}-0"]
                 for level in ("2_5", "5", "7_5", "10"):
                     noisy = frey_cells[f"{split}-{family}-{level}"]
-                    found = frey.beyond_no_noise(split, noisy, base)
+                    found = frey.beyond_no_noise(noisy, base)
                     assert not found.is_better
                     if split == "contiguous":
                         assert not found.is_certain
+                        assert statistics.difference(noisy, base, "log_likelihood").value > 0
                     elif level == "10":
                         assert found.is_certain
 
@@ -584,7 +610,8 @@ class TestClaims:
         for *_, of_splits in found:
             leak = frey.leak(**of_splits)
             assert leak.is_better
-            assert leak.value > 80
+            assert 80 < leak.value < 105
+            assert 15 < leak.error < 25
 
     @pytest.mark.parametrize(
         ("key", "levels", "test_levels"),
@@ -639,6 +666,7 @@ class TestPages:
         content = json.loads((ROOT / "results" / "bounds" / "mnist.json").read_text())
         (level,) = re.findall(r"--noise salt_pepper --noise-level ([\d.]+) ", content["model"])
         assert f"with {100 * float(level):g} % salt and pepper" in page
+        assert f"python train.py {content['model']} --run-dir RUN_DIR" in page
         assert f"on {content['log_likelihood']['count']} test images" in page
         assert f"importance sampling with {content['num_importance_samples']:,} samples" in page
         model = LinearGaussian.make()

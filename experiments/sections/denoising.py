@@ -68,8 +68,8 @@ def section(cells: Results) -> list[str]:
         "## What denoising buys elsewhere",
         "",
         f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {epochs} epochs. The DAE is the same "
-        "architecture and training without the KL term. PSNR in dB of the denoised image E[x|z], which is grey, "
-        "against the clean one, which is binary. Probe: accuracy in % of a logistic regression on the "
+        "architecture and training, its latents drawn as before, without the KL term. PSNR in dB of the denoised image, "
+        "E[x|z] at the mean of q(z|x~), which is grey, against the clean one, which is binary. Probe: accuracy in % of a logistic regression on the "
         "latents of clean training images, tested on noisy ones. Weights after the last epoch.",
         "",
         "![PSNR and probe accuracy against training noise](images/results-denoising.png)",

@@ -16,6 +16,7 @@ from experiments.statistics import (
     certain,
     difference,
     difference_annealed,
+    effective_size,
     first,
     in_common,
     level_of,
@@ -27,8 +28,7 @@ from experiments.statistics import (
 SPLITS = ("contiguous", "random")
 LIKELIHOODS = ("gaussian", "discretized_logistic")
 
-
-# Of the contiguous split's test frames, which are one after the other within them.
+# Stretches of the video that frames are taken from: of the contiguous split its test blocks.
 NUM_BLOCKS = 4
 
 
@@ -42,9 +42,7 @@ def by_level(cells: Results) -> list[tuple[str, float, dict[str, Rows]]]:
     return found
 
 
-def _table(
-    cells: Results, estimator: str, beyond: Callable[[str, Rows, Rows], Mean]
-) -> list[tuple]:
+def _table(cells: Results, estimator: str, beyond: Callable[[Rows, Rows], Mean]) -> list[tuple]:
     """Return the rows of a table of log p(x) and of what noise adds to it."""
     rows: list[tuple] = [
         ("likelihood", "noise", *(x for s in SPLITS for x in (f"{s}: log p(x)", "beyond no noise")))
@@ -54,9 +52,17 @@ def _table(
         for split, seeds in of_splits.items():
             base = cells.get(f"{split}-{likelihood}-0", {})
             row.append(str(over_seeds(seeds, estimator)) if seeds else "")
-            row.append(certain(beyond(split, seeds, base)) if level else "")
+            row.append(certain(beyond(seeds, base)) if level else "")
         rows.append(tuple(row))
     return rows
+
+
+def in_both(contiguous: Rows, random: Rows) -> list[tuple[int, int]]:
+    """Return the places, in either split's test images, of the frames that both splits test."""
+    here, there = (
+        next(iter(rows.values()))["best"]["annealed"]["digests"] for rows in (contiguous, random)
+    )
+    return [(place, there.index(frame)) for place, frame in enumerate(here) if frame in there]
 
 
 def leak(contiguous: Rows, random: Rows) -> Mean:
@@ -67,20 +73,26 @@ def leak(contiguous: Rows, random: Rows) -> Mean:
     contiguous, random = in_common(contiguous, random)
     if not contiguous:
         return mean([])
-    here, there = (
-        next(iter(rows.values()))["best"]["annealed"]["digests"] for rows in (contiguous, random)
-    )
-    both = [place for place, digest in enumerate(here) if digest in there]
-    theirs = annealed(random)[:, [there.index(here[place]) for place in both]]
+    ours, theirs = map(list, zip(*in_both(contiguous, random), strict=True))
+    blocks = block_of(annealed(contiguous).shape[1], NUM_BLOCKS)
     return over_seeds_and_images(
-        theirs - annealed(contiguous)[:, both], block_of(len(here), NUM_BLOCKS)[both]
+        annealed(random)[:, theirs] - annealed(contiguous)[:, ours], blocks[ours]
     )
 
 
-def beyond_no_noise(split: str, seeds: Rows, base: Rows) -> Mean:
-    """Return what noise adds to annealed log p(x), with the error over seeds and what is independent."""
-    num_blocks = NUM_BLOCKS if split == "contiguous" else 0
-    return difference_annealed(seeds, base, num_blocks=num_blocks)
+def beyond_no_noise(seeds: Rows, base: Rows) -> Mean:
+    """Return what noise adds to annealed log p(x), with the error over seeds and blocks of frames."""
+    return difference_annealed(seeds, base, num_blocks=NUM_BLOCKS)
+
+
+def _effective(cells: Results, estimator: str, num: str) -> str:
+    """Return of how many draws the weights count, in the runs where they do least and most."""
+    values = [
+        effective_size(row["best"][estimator], num)
+        for rows in cells.values()
+        for row in rows.values()
+    ]
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def section(cells: Results) -> list[str]:
@@ -88,11 +100,13 @@ def section(cells: Results) -> list[str]:
     one = first(cells)
     best, by_annealing = one["best"], one["best"]["annealed"]
 
-    def beyond(_: str, seeds: Rows, base: Rows) -> Mean:
+    def beyond(seeds: Rows, base: Rows) -> Mean:
         return difference(seeds, base, "log_likelihood")
 
     head, *rows = _table(cells, "annealed", beyond_no_noise)
     found = [of_splits for *_, of_splits in by_level(cells)]
+    in_all = [len(in_both(**of_splits)) for of_splits in found if all(of_splits.values())]
+    num_shared = f"the {in_all[0]}" if in_all else "those"
     ends = [
         (
             certain(leak(of_splits["contiguous"], of_splits["random"])),
@@ -112,15 +126,16 @@ def section(cells: Results) -> list[str]:
         "importance sampling](images/results-frey.png)",
         "",
         f"The model, by annealing: {by_annealing['count']} test images, {by_annealing['num_chains']} chains of "
-        f"{by_annealing['num_temperatures']} temperatures. The errors of differences are those over seeds and over "
-        f"images: those of the contiguous split are {NUM_BLOCKS} scenes, and it is scenes that are taken to be "
-        "independent, so that little is certain. Different splits test different frames; the leak is what the "
-        "random split adds on those that both test.",
+        f"{by_annealing['num_temperatures']} temperatures, of which the weights of "
+        f"{_effective(cells, 'annealed', 'num_chains')} count: these, too, are loose lower bounds. The errors of "
+        f"differences are those over seeds and over images: of these, {NUM_BLOCKS} stretches of the video, rather than "
+        "frames, are taken to be independent, so that on the contiguous split little is certain. Different splits test "
+        f"different frames; the leak is what the random split adds on {num_shared} that both test.",
         "",
         *table((*head, "leak", "seeds"), *(row + end for row, end in zip(rows, ends, strict=True))),
         f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
-        f"{best['num_test_images']} test images; a lower bound, of which hardly more than one sample counts. The errors "
-        "are those over seeds.",
+        f"{best['num_test_images']} test images; a lower bound, for which the weights of "
+        f"{_effective(cells, 'log_likelihood', 'num_samples')} samples count. The errors are those over seeds.",
         "",
         *table(*_table(cells, "log_likelihood", beyond)),
     ]
