@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from dvae_tf import bounds, corruptions, counts, layers, randomness
+from dvae_tf.images import as_images
 
 # Rows that a decoder sees at once: large enough for its matrix products, small enough for memory.
 _ROWS = 5000
@@ -89,7 +90,8 @@ def importance_sampling(
         progress: called with (images done, N) after every block of images.
 
     Raises:
-        ValueError: if a number is not positive, or M > 1 without a corruption.
+        ValueError: if a number is not positive, M > 1 without a corruption, or the images are not
+            such as `encoder` takes, in [0, 1].
     """
     for name, value in (
         ("num_samples", num_samples),
@@ -102,7 +104,7 @@ def importance_sampling(
             "`num_corruptions` must be 1 without a corruption. "
             f"Received: num_corruptions={num_corruptions}."
         )
-    images = np.asarray(images, np.float32)
+    images = as_images(images, encoder, clean=True).numpy()
     m, count = num_corruptions, len(images)
     block = min(_IMAGES, count, rows)
     chunk = min(max(rows // block, 1), num_samples)
@@ -216,7 +218,7 @@ def annealed_importance_sampling(
         num_leapfrog_steps: of each transition.
         seed: of all draws.
     """
-    images = tf.constant(np.asarray(images, np.float32))
+    images = as_images(images, clean=True)
     count = int(images.shape[0])
     prior = tfp.distributions.MultivariateNormalDiag(tf.zeros(latent_dim))
     tiled = tf.tile(images, [num_chains, 1, 1, 1])

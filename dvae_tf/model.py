@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, corruptions, counts, layers, likelihood, randomness
+from dvae_tf import bounds, corruptions, counts, images, layers, likelihood, randomness
 
 OBJECTIVES = ("elbo", "iwae")
 POSTERIORS = ("conditional", "mixture")
@@ -258,6 +258,35 @@ class DVAE(keras.Model):
 
     # ---- training ----
 
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train; as `keras.Model.fit`, but that arrays of clean images must be in [0, 1].
+
+        Raises:
+            ValueError: if they are not.
+        """
+        self._check_arrays(x, y)
+        try:
+            return super().fit(x, y, *args, **kwargs)
+        except (TypeError, ValueError):
+            # A step that was not traced to its end could not make the optimizer's variables later.
+            self.train_function = None
+            raise
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Validate; as `keras.Model.evaluate`, but that arrays of clean images must be in [0, 1].
+
+        Raises:
+            ValueError: if they are not.
+        """
+        self._check_arrays(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _check_arrays(self, x, y) -> None:
+        """Look at values before the steps, whose graphs cannot."""
+        clean = y if self.paired else x
+        if isinstance(clean, np.ndarray | tf.Tensor):
+            images.check(clean, self.encoder, clean=True)
+
     def train_step(self, data):
         loss, terms, gradient = self.training_gradient(data)
         self.optimizer.apply_gradients(zip(gradient, self.trainable_variables, strict=True))
@@ -303,8 +332,11 @@ class DVAE(keras.Model):
                 "A model made with paired=True takes batches (noisy, clean). Received: one tensor."
             )
         if self.paired:
-            return _as_images(second), _as_images(first)
-        return _as_images(first), None
+            return self._as_images(second, clean=True), self._as_images(first)
+        return self._as_images(first, clean=True), None
+
+    def _as_images(self, x, *, clean: bool = False) -> tf.Tensor:
+        return images.as_images(x, self.encoder, clean=clean)
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -360,7 +392,7 @@ class DVAE(keras.Model):
 
     def call(self, noisy):
         """Denoise: the mean image of p(x|z) at the posterior mean of z. Draws and corrupts nothing."""
-        return self.decoder(self.encoder(noisy).mean()).mean()
+        return self.decoder(self.encoder(self._as_images(noisy)).mean()).mean()
 
     def build(self, input_shape=None):
         # Encoder and decoder build themselves; there is nothing else to make.
@@ -382,7 +414,7 @@ class DVAE(keras.Model):
             stddev: the square root of (1/S) sum_s Var[x|z_s] + Var_s E[x|z_s].
         """
         counts.check("num_samples", num_samples, 0)
-        q = self.encoder(_as_images(noisy))
+        q = self.encoder(self._as_images(noisy))
         if num_samples == 0:
             p = self.decoder(q.mean())
             return Denoised(p.mean(), p.stddev())
@@ -409,7 +441,7 @@ class DVAE(keras.Model):
             seed: of the samples.
         """
         counts.check("num_samples", num_samples, 1)
-        x = _as_images(x)
+        x = self._as_images(x, clean=True)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x)
         z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [K, B, L]
@@ -479,17 +511,6 @@ def check_bound(
             f"posterior='conditional'. Received: objective={objective!r}, posterior={posterior!r}. "
             "Use gradient='reparameterized' for this bound."
         )
-
-
-def _as_images(x) -> tf.Tensor:
-    """Return images as a float32 tensor; integers, whose scale is unknown, are refused."""
-    images = tf.convert_to_tensor(x)
-    if not images.dtype.is_floating:
-        raise ValueError(
-            "Images must be floats in [0, 1]. "
-            f"Received: dtype {images.dtype.name}. Divide 8-bit images by 255."
-        )
-    return tf.cast(images, tf.float32)
 
 
 def _latent_dim(decoder) -> int:
