@@ -95,7 +95,9 @@ def _load(path: Path, data_dir: str | None) -> _Run:
     model = experiment.load_model(path)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    return _Run(path, config, content.get("versions", {}), model, experiment.load_dataset(config))
+    dataset = experiment.load_dataset(config)
+    experiment.check_data(path, dataset)
+    return _Run(path, config, content.get("versions", {}), model, dataset)
 
 
 def _check_comparable(runs: list[_Run]) -> None:

@@ -36,7 +36,9 @@ def _check_level(level, meaning: str) -> Level:
             raise TypeError(f"{required} Received: level={level!r}.")
         if not 0.0 <= float(value) <= 1.0:
             remedy = " Give a level from 0 (no corruption) to 1."
-            if 1.0 < float(value) <= 255.0:
+            if 1.0 < float(value) <= 100.0 and "deviation" not in meaning:
+                remedy = f" For {float(value):g} % give {float(value) / 100:g}."
+            elif 1.0 < float(value) <= 255.0:
                 remedy = (
                     " Levels are on the [0, 1] pixel scale: for "
                     f"{float(value):g} on the 0-255 scale give {float(value) / 255:.3g}."

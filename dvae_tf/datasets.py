@@ -5,6 +5,7 @@ is one gather. Training images that are too many for it are streamed, read when 
 What a training batch holds is a function of (seed, step) alone, and the same in both cases.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dvae_tf import randomness, streaming
 from dvae_tf.streaming import DatasetError, Streamed, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_MAX_CHANNELS = 4  # of a PNG
 BINARIZATIONS = ("dynamic", "static", "threshold", "none")
 SPLITS = ("contiguous", "random")
 CACHES = ("auto", "memory", "none")
@@ -57,6 +59,15 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.train.images.shape[1:])  # type: ignore[return-value]
+
+    def digest(self) -> str | None:
+        """Return what the pixels of all splits hash to; None where they are streamed."""
+        content = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            if isinstance(split.images, Streamed):
+                return None
+            content.update(np.ascontiguousarray(split.images).data)
+        return content.hexdigest()[:16]
 
     def limited(self, num_examples: int | None) -> "Dataset":
         """Return the data set with the first `num_examples` of its training split."""
@@ -329,7 +340,7 @@ def _load(name: str, data_dir: str | None, split: str | None, cache: str) -> Dat
         train, test = _load_tfds(name[len("tfds:") :], data_dir, cache)
         return _divide(name, train, test, split or "random")
     path = Path(os.path.expanduser(name))  # which leaves an unknown ~user as it is
-    if path.exists():
+    if name and path.exists():
         loaders = {".npz": _load_npz, ".npy": _load_npy}
         if not path.is_dir() and path.suffix not in loaders:
             raise DatasetError(
@@ -339,7 +350,7 @@ def _load(name: str, data_dir: str | None, split: str | None, cache: str) -> Dat
         return _divide(path.stem, train, test, split or "random")
     raise DatasetError(
         "`dataset` must be digits, mnist, frey, tfds:NAME, or the path of an existing .npz, .npy or "
-        f"folder of images. Received: {name!r}."
+        f"folder of images, from the directory where the command runs. Received: {name!r}."
     )
 
 
@@ -539,6 +550,11 @@ def _load_npz(path: Path) -> tuple[Split, Split | None]:
                 f"{path} must hold one label for each of its {len(split_images)} images. "
                 f"Received: labels of shape {labels.shape}."
             )
+        if labels is not None and labels.dtype.kind not in "biuSU":
+            raise DatasetError(
+                f"{path} must hold labels that are integers or words. Received: {labels.dtype}. "
+                "Convert them, or leave them out."
+            )
         return Split(split_images, labels)
 
     train = read(images, ("y_train", "labels"))
@@ -582,10 +598,14 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load_folder(path: Path) -> tuple[Split, None]:
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    # Files whose name begins with a dot are some system's own, whatever their suffix.
+    found = [p for p in path.rglob("[!.]*") if p.is_file()]
+    files = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
+        others = ", ".join(sorted({p.suffix for p in found if p.suffix})[:5])
         raise DatasetError(
-            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any."
+            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any"
+            + (f", but with {others}. Convert them." if others else ".")
         )
     # Images in sub-folders are labelled by them.
     labels = None
@@ -602,6 +622,11 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
         raise DatasetError(
             f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
             f"none of them 0. Received: shape {images.shape}. Reshape flat vectors first."
+        )
+    if images.shape[-1] > _MAX_CHANNELS:
+        raise DatasetError(
+            f"Images in {where} must have at most {_MAX_CHANNELS} channels, the last axis. "
+            f"Received: shape {images.shape}. Transpose [N, channels, height, width]."
         )
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * 255

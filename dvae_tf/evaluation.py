@@ -72,6 +72,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None:
                 counts.check(name, value, least)
+        if self.noise_levels == ():
+            raise ValueError("--noise-levels must be one level or more. Received: none. Add them.")
         for level in self.noise_levels or ():
             corruptions.Gaussian(level)  # refuses a level out of range
         randomness.as_seed(self.seed)

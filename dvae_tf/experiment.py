@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -190,6 +191,8 @@ def prepare(config: Configuration) -> Run:
             "--run-dir must be given to every worker, the same one. Received: none. Add it."
         )
     dataset = load_dataset(config)
+    if config.resume is not None:
+        check_data(Path(config.resume), dataset)
     with strategy.scope():
         model = build_model(config, dataset.image_shape)
         networks.start_at_mean(model.decoder, datasets.mean_image(dataset.train))
@@ -307,7 +310,7 @@ def _check_images(run: Run) -> None:
         )
     except datasets.DatasetError as error:
         raise ConfigurationError(
-            f"{error} Repair it, and go on with python train.py --resume {run.run_dir}"
+            f"{error} Repair it, and go on with python train.py --resume {shlex.quote(str(run.run_dir))}"
         ) from error
 
 
@@ -373,7 +376,7 @@ def load_model(run_dir: Path) -> DVAE:
     if not path.exists():
         raise ConfigurationError(
             f"{run_dir} must hold model.keras. Received: a run without it. Let its training end: "
-            f"python train.py --resume {run_dir}"
+            f"python train.py --resume {shlex.quote(str(run_dir))}"
         )
     try:
         return keras.models.load_model(path, safe_mode=True)
@@ -409,16 +412,49 @@ def read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
         ) from error
 
 
+def _describe_data(dataset: datasets.Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "image_shape": list(dataset.image_shape),
+        "num_train": len(dataset.train.images),
+        "num_validation": len(dataset.validation.images),
+        "num_test": len(dataset.test.images),
+        "digest": dataset.digest(),
+    }
+
+
+def check_data(run_dir: Path, dataset: datasets.Dataset) -> None:
+    """Refuse data of other sizes than those a run was trained on, and warn of other pixels.
+
+    Raises:
+        ConfigurationError: with what differs.
+    """
+    saved = read_config(run_dir)[1].get("data") or {}
+    found = _describe_data(dataset)
+    # JPEGs may be decoded otherwise elsewhere: pixels alone are no reason to refuse.
+    same_pixels = saved.pop("digest", None) in (None, found.pop("digest"))
+    for name, value in found.items():
+        if saved.get(name, value) != value:
+            raise ConfigurationError(
+                f"The data of {run_dir} must be those it was trained on, {name} {saved[name]}. "
+                f"Received: {name} {value}. Restore them, or train another run."
+            )
+    if not same_pixels:
+        _warn(f"the images are not those that {run_dir} was trained on, which may now be tested on")
+
+
 def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
     """Create the run directory with its config.json; an existing one is refused.
 
     Raises:
         ConfigurationError: if the directory exists already.
     """
-    run_dir = Path(config.run_dir) if config.run_dir else _next_run_dir(config)
+    run_dir = Path(config.run_dir).expanduser() if config.run_dir else _next_run_dir(config)
     if run_dir.exists():
         is_run = (run_dir / "config.json").exists()
-        remedy = f", or continue that run with --resume {run_dir}" if is_run else ""
+        remedy = (
+            f", or continue that run with --resume {shlex.quote(str(run_dir))}" if is_run else ""
+        )
         raise ConfigurationError(
             f"--run-dir must not exist yet. Received: {run_dir}. Choose another one{remedy}."
         )
@@ -427,13 +463,7 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
         "configuration": configuration.to_dict(config),
         "seed": config.seed,
         "corruption": build_corruption(config).describe(),
-        "data": {
-            "name": dataset.name,
-            "image_shape": list(dataset.image_shape),
-            "num_train": len(dataset.train.images),
-            "num_validation": len(dataset.validation.images),
-            "num_test": len(dataset.test.images),
-        },
+        "data": _describe_data(dataset),
         "versions": {
             "dvae_tf": importlib.import_module("dvae_tf").__version__,
             "python": platform.python_version(),
@@ -592,7 +622,8 @@ def read_history(run_dir: Path) -> dict[str, list[float]]:
     except (ValueError, TypeError, LookupError, csv.Error) as error:
         raise ConfigurationError(
             f"{run_dir / 'history.csv'} must be the history of a run with validations. Received: "
-            f"{error!r}. Go on with python train.py --resume {run_dir}, or train again."
+            f"{error!r}. Go on with python train.py --resume {shlex.quote(str(run_dir))}, or train "
+            "again."
         ) from error
 
 

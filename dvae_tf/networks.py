@@ -196,7 +196,14 @@ def _check(image_shape, latent_dim, likelihood, sizes, sizes_name) -> None:
 
 
 def _activation(name: str):
-    return swish if name in ("swish", "silu") else name
+    if name in ("swish", "silu"):
+        return swish
+    try:
+        return keras.activations.get(name)
+    except ValueError as error:
+        raise ValueError(
+            f"`activation` must be the name of a Keras activation, such as relu. Received: {name!r}."
+        ) from error
 
 
 def _assemble(image_shape, latent_dim, likelihood, encode, decode):

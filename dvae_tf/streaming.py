@@ -92,7 +92,8 @@ def _row(read, key: np.ndarray, describe) -> tf.Tensor:
         return read(tf.constant(key))
     except tf.errors.OpError as error:
         raise DatasetError(
-            f"{describe(key)} must be a readable image. Received: {first_line(error)}."
+            f"{describe(key)} must be a readable image. Received: {first_line(error)}. "
+            "Remove or repair it."
         ) from error
 
 
@@ -210,6 +211,7 @@ def _records(path: str, number: int) -> np.ndarray:
 
 def first_line(error: BaseException) -> str:
     """Return the message of an error in one short line."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error))  # TensorFlow's names of nodes
-    text = re.sub(r"\s+", " ", text).strip() or type(error).__name__
+    # TensorFlow's names of nodes
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]| name: *$", "", str(error))
+    text = re.sub(r"\s+", " ", text).strip(" .") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

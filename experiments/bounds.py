@@ -7,7 +7,6 @@ They go to results/bounds/linear_gaussian.json and results/bounds/mnist.json; `e
 tables and a figure of them.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -21,6 +20,7 @@ from scipy.special import logsumexp
 
 from dvae_tf import commands, configuration, experiment
 from experiments.linear_gaussian import LinearGaussian
+from experiments.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0, 6.0)
@@ -157,7 +157,7 @@ def trained(run_dir: Path) -> dict:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compute and write the numbers; return 0, or 2 after a user's error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", nargs="?", type=Path, help="a run of train.py on MNIST")
     parser.add_argument("--results", type=Path, help="[default: the repository's]")
     options = parser.parse_args(arguments)
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         for name, numbers in content.items():
             (directory / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    except (configuration.ConfigurationError, OSError) as error:
+    except (ValueError, OSError) as error:
         parser.error(commands.one_line(error))
     return 0
 

@@ -5,7 +5,6 @@
 It reads nothing else: no run directory has to be there.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from experiments.parser import Parser
 from experiments.sections import bounds, denoising, frey, long, mnist, regularization
 from experiments.statistics import Results, read
 
@@ -76,23 +76,33 @@ def write(results: Path, docs: Path) -> None:
             "--results must be a directory that experiments.run has written metrics.json files to. "
             f"Received: {results}, without any."
         )
-    images = docs / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    (docs / "results.md").write_text(render(found))
-    for name, cells in found.items():
-        draw = SECTIONS[name][1]
-        if draw is not None:
-            draw(cells).savefig(images / f"results-{name}.png", dpi=120)
-    if (results / "bounds" / "linear_gaussian.json").exists():
-        bounds.draw(results).savefig(images / "bounds.png", dpi=120)
-    page = docs / "bounds.md"
-    if page.exists():
-        page.write_text(with_tables(page.read_text(), bounds.tables(results)))
+    try:
+        pages = {"results.md": render(found)}
+        if (docs / "bounds.md").exists():
+            text = (docs / "bounds.md").read_text()
+            pages["bounds.md"] = with_tables(text, bounds.tables(results))
+        images = {
+            f"results-{name}": draw(cells)
+            for name, cells in found.items()
+            if (draw := SECTIONS[name][1]) is not None
+        }
+        if (results / "bounds" / "linear_gaussian.json").exists():
+            images["bounds"] = bounds.draw(results)
+    except (LookupError, TypeError) as error:
+        raise ValueError(
+            f"--results must hold what experiments.run and experiments.bounds wrote. Received: {results}, "
+            f"with a file that lacks {error}. Remove it, and run them again."
+        ) from error
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    for name, figure in images.items():
+        figure.savefig(docs / "images" / f"{name}.png", dpi=120)
+    for name, text in pages.items():
+        (docs / name).write_text(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write pages and figures; return 0, or 2 after a user's error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, help="[default: the repository's]")
     parser.add_argument("--docs", type=Path, help="[default: the repository's, of its own results]")
     options = parser.parse_args(arguments)
@@ -103,8 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     try:
         write(options.results or ROOT / "results", options.docs or ROOT / "docs")
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         parser.error(" ".join(str(error).split()))
+    except OSError as error:
+        parser.error(f"--docs must be a directory that can be written to. Received: {error}.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Run the experiments: `python -m experiments.run --help`.
+"""Run the experiments, for `python -m experiments.report` to make tables and figures of.
 
 Every run is trained by the functions of train.py in a process of its own, on its share of the cores,
 and leaves a run directory below --runs, and its numbers in RESULTS/EXPERIMENT/RUN/metrics.json. Runs
@@ -15,12 +15,14 @@ import queue
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import commands, configuration, datasets
 from experiments import runs
+from experiments.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +31,7 @@ def is_done(run: runs.Run, results: Path) -> bool:
     """Whether the numbers of a run are there, and those of a run as it is declared now."""
     try:
         content = dict(json.loads((results / run.name / "metrics.json").read_text()))
-    except (FileNotFoundError, ValueError):  # missing, or damaged
+    except (OSError, ValueError):  # missing, or damaged
         return False
     # A run made before there was some flag or measure has its default.
     defaults = configuration.to_dict(configuration.Configuration())
@@ -101,9 +103,7 @@ def shares(jobs: int) -> list[list[int]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is not done yet; return 0, 1 if a run failed, 2 after a user's error, 130 if stopped."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "experiments", nargs="*", help=", ".join(runs.EXPERIMENTS) + "; all of them"
     )
@@ -145,7 +145,11 @@ def main(arguments: list[str] | None = None) -> int:
             command = run.command or "without a KL term, which no command has"
             print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
         return 0
-    try:  # once, before several processes at a time would prepare the same data
+    try:
+        for directory in (base, results):
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()  # known now, rather than after hours
+        # Once, before several processes at a time would prepare the same data.
         for name in sorted({resolved(run).dataset for run in waiting}):
             datasets.load(name, data_dir=options.data_dir)
     except (ValueError, OSError) as error:

@@ -70,7 +70,7 @@ def read(results: Path, experiment: str) -> Results:
         name, _, seed = path.parent.name.rpartition("-")
         try:
             cells.setdefault(name, {})[int(seed)] = dict(json.loads(path.read_text()))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(
                 f"Results must be JSON as experiments.run writes it. Received: {path}, {error}. "
                 "Remove it, and run `python -m experiments.run` again."

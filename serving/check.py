@@ -5,7 +5,6 @@ every signature on golden.npz, and replays every warm-up request. Exit status 0 
 something differs, 2 if there is no such version.
 """
 
-import argparse
 import io
 import json
 import os
@@ -21,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 from c_api import Session
+from client import Parser
 from google.protobuf.message import DecodeError
 
 # What reading a damaged file raises, beside TensorFlow's own.
@@ -120,9 +120,7 @@ def warmup_requests(version_dir: Path) -> Iterator[tuple[str, dict]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="check.py", description="Check a version as TensorFlow Serving loads it."
-    )
+    parser = Parser(prog="check.py", description="Check a version as TensorFlow Serving loads it.")
     parser.add_argument("version_dir", type=Path, metavar="VERSION_DIR")
     version_dir = parser.parse_args(arguments).version_dir
     for name in ("saved_model.pb", "signature.json", "golden.npz"):

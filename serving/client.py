@@ -100,7 +100,7 @@ def denoise_grpc(
             raise ServerError(f"{server} gave an answer that is none of this model's") from error
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message):
@@ -109,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, or 2 with one line that says what went wrong."""
-    parser = _Parser(prog="client.py", description="Denoise an image on a server.")
+    parser = Parser(prog="client.py", description="Denoise an image on a server.")
     parser.add_argument("image", type=Path, help="PNG or JPEG, of the size of the model's images")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     parser.add_argument(

@@ -186,6 +186,11 @@ def test_hints_at_the_pixel_scale():
         corruptions.Gaussian(25)
 
 
+def test_hints_at_percent():
+    with pytest.raises(ValueError, match=r"Received: level=20\. For 20 % give 0\.2\."):
+        corruptions.SaltPepper(20)
+
+
 def test_describes_sigma_on_both_scales():
     assert corruptions.Gaussian(25 / 255).describe() == "gaussian, sigma=0.098 (25/255)"
     assert corruptions.Masking((0.1, 0.3)).describe() == "masking, level=0.1 to 0.3"

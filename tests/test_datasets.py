@@ -241,6 +241,9 @@ class TestFiles:
             r"shape \(0, 4, 4, 1\)": good[:0],
             "must have at least 3 images": good[:2],
             "Received: complex128": good + 1j,
+            r"shape \(10, 1, 4, 5\)\. Transpose \[N, channels, height, width\]": np.full(
+                (10, 1, 4, 5), 0.5
+            ),
         }
 
     @pytest.mark.parametrize("suffix", ["npz", "npy"])
@@ -287,6 +290,8 @@ class TestFiles:
             datasets.load(write_npz(pictures=x))
         with pytest.raises(DatasetError, match="one label for each of its 10 images"):
             datasets.load(write_npz(images=x, labels=np.arange(9)))
+        with pytest.raises(DatasetError, match=r"integers or words\. Received: float64"):
+            datasets.load(write_npz(images=x, labels=np.linspace(0, 1, 10)))
         with pytest.raises(DatasetError, match="images of one shape"):
             datasets.load(write_npz(x_train=x, x_test=x[:, :1]))
         with pytest.raises(DatasetError, match="labels for both"):
@@ -295,13 +300,19 @@ class TestFiles:
     def test_refuses_folders(self, tmp_path, rng):
         with pytest.raises(DatasetError, match="Received: a folder without any"):
             datasets.load(str(tmp_path))
+        (tmp_path / "0.webp").write_bytes(b"")
+        with pytest.raises(DatasetError, match=r"but with \.webp\. Convert them"):
+            datasets.load(str(tmp_path))
+        (tmp_path / "._2.png").write_bytes(b"some system's own")  # no image, and not read
         for index, size in enumerate((4, 5)):
             image = rng.integers(0, 256, (size, 4, 1))
             keras.utils.save_img(tmp_path / f"{index}.png", image, scale=False)
         with pytest.raises(DatasetError, match=r"one size.* \(5, 4, 1\) in .*1\.png"):
             datasets.load(str(tmp_path))
         (tmp_path / "1.png").write_bytes(b"")
-        with pytest.raises(DatasetError, match=r"1\.png must be a readable image"):
+        with pytest.raises(
+            DatasetError, match=r"1\.png must be a readable image.*[^:]\. Remove or"
+        ):
             datasets.load(str(tmp_path))
 
     def test_unknown_names_list_the_known_ones(self, tmp_path):
@@ -309,6 +320,8 @@ class TestFiles:
             DatasetError, match=r"digits, mnist, frey, tfds:NAME.* Received: 'celeba'"
         ):
             datasets.load("celeba")
+        with pytest.raises(DatasetError, match="Received: ''"):  # and not all that lies around here
+            datasets.load("")
         (tmp_path / "x.csv").write_text("1,2")
         with pytest.raises(DatasetError, match=r"must end in \.npz or \.npy"):
             datasets.load(str(tmp_path / "x.csv"))

@@ -185,6 +185,7 @@ def test_compares_runs_on_the_same_images_and_noise(runs):
         (["dvae", "bernoulli"], "must have the same test images"),
         (["dvae", "--limit", "0"], "`limit` must be an integer of at least 1"),
         (["dvae", "--noise-levels", "25"], "give 0.098"),
+        (["dvae", "--noise-levels"], "must be one level or more"),
         (["dvae", "--seed", "-1"], "`seed` must be"),
         (["dvae", "--limit", "1.5"], "not a whole number"),
         (["cut"], "model.keras must be a complete model file"),

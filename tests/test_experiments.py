@@ -76,6 +76,16 @@ class TestDeclarations:
         assert stopped.value.code == 2
         assert "without --quick" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("flag", ["--runs", "--results"])
+    def test_unusable_places_are_said_before_training(self, tmp_path, capsys, flag):
+        (tmp_path / "file").write_text("")
+        words = ["frey", "--quick", "--runs", str(tmp_path), "--results", str(tmp_path)]
+        with pytest.raises(SystemExit) as stopped:
+            run.main([*words, flag, str(tmp_path / "file")])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Name another place" in line
+
     def test_missing_data_are_said_in_one_line(self, tmp_path, capsys):
         words = ["frey", "--runs", str(tmp_path), "--results", str(tmp_path)]
         with pytest.raises(SystemExit) as stopped:
@@ -419,6 +429,20 @@ class TestTables:
             assert stopped.value.code == 2
             assert part in capsys.readouterr().err.splitlines()[-1]
         assert not docs.exists()
+
+    @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"best": {}}'])
+    def test_numbers_of_something_else_are_said_in_one_line(self, tmp_path, capsys, content):
+        for place in ("results/frey/contiguous-gaussian-0-0/metrics.json", "docs/bounds.md"):
+            (tmp_path / place).parent.mkdir(parents=True)
+            (tmp_path / place).write_text(content)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SystemExit) as stopped:
+            report.main(["--results", str(tmp_path / "results"), "--docs", str(tmp_path / "docs")])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "must" in line
+        assert "again" in line
+        assert sorted(tmp_path.rglob("*")) == before
 
     @pytest.mark.parametrize("name", ["vae-0", "none-0", "vae-7"])
     def test_damaged_and_unknown_results_are_said_in_one_line(self, tmp_path, capsys, name):

@@ -272,6 +272,43 @@ def test_a_damaged_streamed_image_ends_training_in_one_line(folder, tmp_path, mo
     assert train.main(["--resume", str(run_dir)]) == 0
 
 
+# The history that a KeyboardInterrupt leaves open, as the end of a process would not.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
+    """Others, more and larger ones: when resuming, and when evaluating."""
+    import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    first, second = rng.random((2, 30, 6, 5, 1))
+    np.save("x.npy", first)
+
+    def stop(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    words = ["--dataset", "x.npy", *SMALL[2:], "--epochs", "1", "--run-dir"]
+    assert train.main([*words, "a run"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("dvae_tf.callbacks.ImageGrid.on_epoch_begin", stop)
+        assert train.main([*words, "stopped"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith("train.py --resume stopped")
+    fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
+    for images, message in (
+        (np.concatenate([first, second]), "num_train 24. Received: num_train 48."),
+        (np.repeat(first, 2, axis=1), "image_shape [6, 5, 1]. Received: image_shape [12, 5, 1]."),
+    ):
+        np.save("x.npy", images)
+        for command, words in ((train, ["--resume", "stopped"]), (evaluate, ["a run", *fast])):
+            assert command.main(words) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert message in line
+    np.save("x.npy", second)
+    assert evaluate.main(["a run", *fast]) == 0
+    assert "warning: the images are not those that a run was trained on" in capsys.readouterr().err
+    np.save("x.npy", first)
+    assert train.main(["--resume", "stopped"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def bad_data(tmp_path, rng):
     good = rng.random((20, 4, 4, 1))
@@ -302,11 +339,12 @@ def bad_data(tmp_path, rng):
         ("--dataset nan.npy", "NaN or infinity in 1 of 20 images, first in image 3"),
         ("--dataset empty.npz", "empty.npz must be a readable .npz file"),
         ("--dataset sizes", "5.png"),
-        ("--activation sweesh", "sweesh"),
+        ("--activation sweesh", "must be the name of a Keras activation"),
+        (f"--run-dir {'x' * 300}", "Choose a shorter one"),
         ("--activation glu --hidden 8", "glu"),
         ("--hidden 10000000000", "fits into memory"),
         ("--resume nowhere", "nowhere must be a run directory"),
-        ("--run-dir wide.npy/run", "wide.npy"),
+        ("--run-dir wide.npy/run", "Name another place"),
         ("--dataset frey --data-dir nowhere", "downloads/manual"),
     ],
 )
