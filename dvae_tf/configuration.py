@@ -58,7 +58,7 @@ def _parse_level(type_: Any, tokens) -> float | tuple[float, float]:
         return numbers[0]
     if len(numbers) == 2:
         return numbers[0], numbers[1]
-    raise ValueError("it must be a number L, or a range LO:HI")
+    raise ValueError(f"it must be a number L, or a range LO:HI, and not {tokens[0].value!r}")
 
 
 def _parse_ints(type_: Any, tokens) -> tuple[int, ...]:
@@ -367,7 +367,8 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
     app = commands.app(
         "train.py",
         "Train a denoising variational auto-encoder, and leave model, figures and history in "
-        "a run directory.",
+        "a run directory. What is not given, and has no default below, is as suits the data set and "
+        "the network: config.json says what it was.",
         default_parameter=Parameter(show_env_var=False),
     )
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import randomness, streaming
+from dvae_tf import counts, randomness, streaming
 from dvae_tf.streaming import DatasetError, Streamed, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -73,8 +73,10 @@ class Dataset:
         """Return the data set with the first `num_examples` of its training split."""
         if num_examples is None:
             return self
-        if num_examples < 1:
-            raise DatasetError(f"`limit` must be at least 1. Received: limit={num_examples}.")
+        if not counts.is_count(num_examples):
+            raise DatasetError(
+                f"`limit` must be an integer of at least 1. Received: limit={num_examples!r}."
+            )
         return replace(self, train=self.train.take(slice(num_examples)))
 
     def binarized(self, how: str, *, seed: int = 0) -> "Dataset":

@@ -349,8 +349,14 @@ def reparameterized_sample(
         draws are the same with and without XLA.
 
     Raises:
+        TypeError: if it is no distribution.
         ValueError: if the distribution is not reparameterised.
     """
+    if not isinstance(distribution, tfd.Distribution):
+        raise TypeError(
+            "An encoder must return a distribution: end it in a layer of dvae_tf.layers, for example "
+            f"IndependentNormal. Received: {type(distribution).__name__}."
+        )
     if distribution.reparameterization_type != tfd.FULLY_REPARAMETERIZED:
         raise ValueError(
             "The latent distribution must be reparameterised, for example IndependentNormal. "

@@ -75,7 +75,8 @@ def test_every_flag_of_the_command_line(capsys):
     ("arguments", "message"),
     [
         (["--noise", "snow"], "--noise.*gaussian.*salt_pepper.*masking"),
-        (["--noise-level", "much"], "it must be a number L, or a range LO:HI"),
+        (["--noise-level", "much"], "a number L, or a range LO:HI, and not 'much'"),
+        (["--noise-level", "0.1:"], "and not '0.1:'"),
         (["--noise-level", "1:2:3"], "a range LO:HI"),
         (["--num-samples", "0"], "--num-samples must be at least 1 .* Received: 0"),
         (["--num-corruptions", "-2"], "--num-corruptions must be at least 1"),

@@ -75,7 +75,7 @@ class TestSplits:
         limited = dataset.limited(7)
         np.testing.assert_array_equal(limited.train.images, dataset.train.images[:7])
         assert limited.test is dataset.test
-        with pytest.raises(DatasetError, match="`limit` must be at least 1"):
+        with pytest.raises(DatasetError, match="`limit` must be an integer of at least 1"):
             dataset.limited(0)
 
 

@@ -316,6 +316,8 @@ def test_reparameterized_sample_of_any_distribution(num_samples):
 
 def test_refuses_to_sample_without_reparameterization():
     q = layers.IndependentBernoulli(2)(np.zeros((1, 2), np.float32))
+    with pytest.raises(TypeError, match=r"end it in a layer of .* Received: EagerTensor"):
+        layers.reparameterized_sample(tf.zeros([2, 3]), seed=tf.constant([0, 1]))
     with pytest.raises(ValueError, match="must be reparameterised"):
         layers.reparameterized_sample(q, seed=tf.constant([1, 2]))
 
