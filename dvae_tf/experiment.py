@@ -208,7 +208,9 @@ def prepare(config: Configuration) -> Run:
             "activation."
         ) from error
     if config.resume is None:
-        run_dir = create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir))
+        run_dir = (
+            create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir)).expanduser()
+        )
         return Run(config, dataset, model, run_dir, resumed=None, is_chief=is_chief)
     run_dir = Path(config.resume)
     resumed = _restore(run_dir, config, model, is_chief=is_chief)
