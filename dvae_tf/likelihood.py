@@ -91,7 +91,7 @@ def importance_sampling(
 
     Raises:
         ValueError: if a number is not positive, M > 1 without a corruption, or the images are not
-            such as `encoder` takes, in [0, 1].
+            such as `encoder` takes.
     """
     for name, value in (
         ("num_samples", num_samples),
@@ -104,7 +104,7 @@ def importance_sampling(
             "`num_corruptions` must be 1 without a corruption. "
             f"Received: num_corruptions={num_corruptions}."
         )
-    images = as_images(images, encoder, clean=True).numpy()
+    images = as_images(images, encoder).numpy()
     m, count = num_corruptions, len(images)
     block = min(_IMAGES, count, rows)
     chunk = min(max(rows // block, 1), num_samples)
@@ -218,7 +218,7 @@ def annealed_importance_sampling(
         num_leapfrog_steps: of each transition.
         seed: of all draws.
     """
-    images = as_images(images, clean=True)
+    images = as_images(images)
     count = int(images.shape[0])
     prior = tfp.distributions.MultivariateNormalDiag(tf.zeros(latent_dim))
     tiled = tf.tile(images, [num_chains, 1, 1, 1])

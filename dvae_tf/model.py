@@ -451,6 +451,7 @@ class DVAE(keras.Model):
 
     def log_likelihood(self, x, *, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
         """Return log p(x) by importance sampling from q(z|x): [B], in nats; see `likelihood`."""
+        x = self._as_images(x, clean=True)
         estimate = likelihood.importance_sampling(
             self.encoder, self.decoder, x, num_samples=num_samples, seed=seed
         )

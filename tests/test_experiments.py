@@ -540,6 +540,11 @@ def frey_cells():
 
 
 @pytest.fixture(scope="module")
+def mnist_cells():
+    return statistics.read(ROOT / "results", "mnist")
+
+
+@pytest.fixture(scope="module")
 def denoising_cells():
     return statistics.read(ROOT / "results", "denoising")
 
@@ -653,10 +658,21 @@ class TestClaims:
             assert statistics.paired(dae[level], dvae[level]).is_better
 
     @pytest.mark.parametrize("name", ["iwae", "diwae-salt_pepper-5"])
-    def test_more_samples_raise_the_likelihood(self, name):
-        cells = statistics.read(ROOT / "results", "mnist")
+    def test_more_samples_raise_the_likelihood(self, mnist_cells, name):
         for estimator in drawing.ESTIMATORS:
-            assert mnist.beyond_vae(cells, name, estimator).is_better
+            assert mnist.beyond_vae(mnist_cells, name, estimator).is_better
+
+    @pytest.mark.parametrize("kind", mnist.NOISES)
+    def test_no_kind_of_noise_is_better_on_mnist(self, mnist_cells, kind):
+        sampled = []
+        for level in (5, 10, 15):
+            beyond = {
+                estimator: mnist.beyond_vae(mnist_cells, f"dvae-{kind}-{level}", estimator)
+                for estimator in drawing.ESTIMATORS
+            }
+            assert not any(value.is_better for value in beyond.values())
+            sampled.append(beyond["log_likelihood"].value)
+        assert 0 > sampled[0] > sampled[1] > sampled[2]
 
 
 class TestPages:

@@ -42,35 +42,37 @@ def uses(model):
         "evaluate": lambda x: model.evaluate(x, batch_size=1, verbose=0),
         "elbo": model.elbo,
         "log_likelihood": lambda x: model.log_likelihood(x, num_samples=2),
-        "annealed": lambda x: likelihood.annealed_importance_sampling(
-            model.decoder, x, latent_dim=2, num_chains=1, num_temperatures=8
-        ),
     }
-    noisy = {
+    free = {
         "call": model,
         "predict": lambda x: model.predict(x, batch_size=8, verbose=0),
         "denoise": model.denoise,
+        "importance sampling": lambda x: likelihood.importance_sampling(
+            model.encoder, model.decoder, x, num_samples=2
+        ),
     }
-    return clean, noisy
+    return clean, free
 
 
-@pytest.mark.parametrize("name", ["fit", "evaluate", "elbo", "log_likelihood", "annealed"])
+@pytest.mark.parametrize("name", ["fit", "evaluate", "elbo", "log_likelihood"])
 def test_clean_images(model, name):
-    wrong = WRONG_TYPES | WRONG_VALUES | WRONG_SHAPES
-    if name == "annealed":  # a decoder alone, of unknown shape
-        wrong.popitem()
-    for message, x in wrong.items():
+    for message, x in (WRONG_TYPES | WRONG_VALUES | WRONG_SHAPES).items():
         with pytest.raises(ValueError, match=message):
             uses(model)[0][name](x)
 
 
-@pytest.mark.parametrize("name", ["call", "predict", "denoise"])
-def test_noisy_images_may_have_any_value(model, name):
+@pytest.mark.parametrize("name", ["call", "predict", "denoise", "importance sampling"])
+def test_other_images_may_have_any_value(model, name):
     use = uses(model)[1][name]
     for message, x in (WRONG_TYPES | WRONG_SHAPES).items():
         with pytest.raises(ValueError, match=message):
             use(x)
     use(3 * GOOD - 1)
+
+
+def test_annealing(model):
+    with pytest.raises(ValueError, match="Add the channel"):
+        likelihood.annealed_importance_sampling(model.decoder, GOOD[..., 0], latent_dim=2)
 
 
 def test_batches_of_data_sets(model):

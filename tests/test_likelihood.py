@@ -85,10 +85,10 @@ def test_any_number_of_images_and_the_same_for_each(count):
 
 
 def test_model_method_and_xla():
-    model = make_model()
+    model, images = make_model(), np.clip(IMAGES, 0, 1)
     np.testing.assert_allclose(
-        model.log_likelihood(IMAGES, num_samples=50, seed=2),
-        estimate(model, num_samples=50, seed=2).log_likelihood,
+        model.log_likelihood(images, num_samples=50, seed=2),
+        estimate(model, images, num_samples=50, seed=2).log_likelihood,
         rtol=1e-5,
     )
 
