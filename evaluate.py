@@ -43,7 +43,8 @@ def _evaluate(
     noise_levels: Annotated[
         tuple[float, ...] | None,
         Parameter(
-            help="Levels of every noise kind, after RUN_DIR. [default: 0 to 5 times the training level]",
+            help="Levels of every noise kind. Give them after RUN_DIR. [default: 0 to 5 times the "
+            "training level]",
             consume_multiple=True,
             negative_iterable=(),
         ),

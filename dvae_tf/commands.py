@@ -33,10 +33,6 @@ _DISK = {
     errno.EROFS: ("be writable", "Choose another place"),
     errno.EACCES: ("be readable and writable", "Change its permissions, or choose another place"),
     errno.EPERM: ("be readable and writable", "Change its permissions, or choose another place"),
-    errno.ENOENT: ("hold what is named", "Name another place"),
-    errno.ENOTDIR: ("have directories where they are named", "Name another place"),
-    errno.EEXIST: ("have directories where they are named", "Name another place"),
-    errno.ENAMETOOLONG: ("be able to hold the name", "Choose a shorter one"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -367,8 +368,8 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
     app = commands.app(
         "train.py",
         "Train a denoising variational auto-encoder, and leave model, figures and history in "
-        "a run directory. What is not given, and has no default below, is as suits the data set and "
-        "the network: config.json says what it was.",
+        "a run directory. A flag without a default below has one that depends on data set and "
+        "network: config.json says which.",
         default_parameter=Parameter(show_env_var=False),
     )
 
@@ -385,6 +386,9 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
         given = receive(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
         raise ConfigurationError(commands.one_line(error)) from error
+    given = dataclasses.replace(
+        given, run_dir=_at_home(given.run_dir), resume=_at_home(given.resume)
+    )
     if given.resume is not None:
         own = Configuration(resume=given.resume, data_dir=given.data_dir)
         if given != own:
@@ -393,6 +397,11 @@ def parse(arguments: list[str] | None = None) -> Configuration | None:
                 "configuration. Received: other flags beside it. Drop them, or start a new run."
             )
     return given
+
+
+def _at_home(path: str | None) -> str | None:
+    """Expand ~, which shells leave in --run-dir=~/run; an unknown ~user stays."""
+    return None if path is None else os.path.expanduser(path)
 
 
 def _with_preset(arguments: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ Level = float | tuple[float, float]
 register = keras.saving.register_keras_serializable(package="dvae_tf")
 
 
-def _check_level(level, meaning: str) -> Level:
+def _check_level(level, meaning: str, is_fraction: bool) -> Level:
     """Return `level` as a float or a pair of floats, or say what is wrong with it."""
     is_range = isinstance(level, (tuple, list))
     values = tuple(level) if is_range else (level,)
@@ -36,9 +36,9 @@ def _check_level(level, meaning: str) -> Level:
             raise TypeError(f"{required} Received: level={level!r}.")
         if not 0.0 <= float(value) <= 1.0:
             remedy = " Give a level from 0 (no corruption) to 1."
-            if 1.0 < float(value) <= 100.0 and "deviation" not in meaning:
+            if is_fraction and 1.0 < float(value) <= 100.0:
                 remedy = f" For {float(value):g} % give {float(value) / 100:g}."
-            elif 1.0 < float(value) <= 255.0:
+            elif not is_fraction and 1.0 < float(value) <= 255.0:
                 remedy = (
                     " Levels are on the [0, 1] pixel scale: for "
                     f"{float(value):g} on the 0-255 scale give {float(value) / 255:.3g}."
@@ -72,9 +72,10 @@ class Corruption:
 
     name: ClassVar[str]
     level_means: ClassVar[str]
+    level_is_fraction: ClassVar[bool] = False
 
     def __init__(self, level: Level = 0.1, *, clip: bool = False):
-        self.level = _check_level(level, self.level_means)
+        self.level = _check_level(level, self.level_means, self.level_is_fraction)
         self.clip = bool(clip)
 
     def __call__(self, x, *, seed) -> tf.Tensor:
@@ -209,6 +210,7 @@ class SaltPepper(Corruption):
 
     name = "salt_pepper"
     level_means = "fraction of pixels hit (salt and pepper equally likely)"
+    level_is_fraction = True
 
     def corrupt(self, x, level, seed):
         u = randomness.uniform(tf.shape(x), seed)
@@ -225,6 +227,7 @@ class AuthorsSaltPepper(Corruption):
 
     name = "authors_salt_pepper"
     level_means = "fraction of pixels hit (salt with that same probability, else pepper)"
+    level_is_fraction = True
 
     def corrupt(self, x, level, seed):
         u = randomness.uniform(tf.shape(x), seed)
@@ -237,6 +240,7 @@ class Masking(Corruption):
 
     name = "masking"
     level_means = "fraction of pixels hit (set to 0)"
+    level_is_fraction = True
 
     def corrupt(self, x, level, seed):
         return tf.where(randomness.uniform(tf.shape(x), seed) < level, 0.0, x)
@@ -252,6 +256,7 @@ class BlockOcclusion(Corruption):
 
     name = "block"
     level_means = "fraction of the area occluded (by one block)"
+    level_is_fraction = True
 
     def corrupt(self, x, level, seed):
         batch, height, width = tf.unstack(tf.shape(x)[:3])

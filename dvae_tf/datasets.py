@@ -60,13 +60,13 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.train.images.shape[1:])  # type: ignore[return-value]
 
-    def digest(self) -> str | None:
-        """Return what the pixels of all splits hash to; None where they are streamed."""
+    def digest(self) -> str:
+        """Return what images and labels hash to, but those that are streamed."""
         content = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            if isinstance(split.images, Streamed):
-                return None
-            content.update(np.ascontiguousarray(split.images).data)
+            for array in split:
+                if isinstance(array, np.ndarray):
+                    content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()[:16]
 
     def limited(self, num_examples: int | None) -> "Dataset":
@@ -363,6 +363,14 @@ def _divide(
 
     Each is a tenth of the examples unless `num_held_out` says how many.
     """
+    shape = tuple(examples.images.shape)
+    if shape[-1] > _MAX_CHANNELS:
+        is_first = shape[1] <= _MAX_CHANNELS
+        remedy = "Transpose [N, channels, height, width]." if is_first else "Choose some of them."
+        raise DatasetError(
+            f"Images of {name} must have at most {_MAX_CHANNELS} channels, the last axis. "
+            f"Received: shape {shape}. {remedy}"
+        )
     count = len(examples.images)
     num_parts = 2 if test is None else 1
     if count < num_parts + 1:
@@ -552,6 +560,8 @@ def _load_npz(path: Path) -> tuple[Split, Split | None]:
                 f"{path} must hold one label for each of its {len(split_images)} images. "
                 f"Received: labels of shape {labels.shape}."
             )
+        if labels is not None and labels.dtype.kind == "f" and np.all(labels == labels.round()):
+            labels = labels.astype(np.int64)
         if labels is not None and labels.dtype.kind not in "biuSU":
             raise DatasetError(
                 f"{path} must hold labels that are integers or words. Received: {labels.dtype}. "
@@ -600,14 +610,18 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load_folder(path: Path) -> tuple[Split, None]:
-    # Files whose name begins with a dot are some system's own, whatever their suffix.
-    found = [p for p in path.rglob("[!.]*") if p.is_file()]
+    # What begins with a dot is some system's own, whatever its suffix.
+    found = [
+        p
+        for p in path.rglob("*")
+        if not any(part.startswith(".") for part in p.relative_to(path).parts) and p.is_file()
+    ]
     files = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         others = ", ".join(sorted({p.suffix for p in found if p.suffix})[:5])
         raise DatasetError(
             f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any"
-            + (f", but with {others}. Convert them." if others else ".")
+            + (f", but with {others}. Convert images to one of these." if others else ".")
         )
     # Images in sub-folders are labelled by them.
     labels = None
@@ -624,11 +638,6 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
         raise DatasetError(
             f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
             f"none of them 0. Received: shape {images.shape}. Reshape flat vectors first."
-        )
-    if images.shape[-1] > _MAX_CHANNELS:
-        raise DatasetError(
-            f"Images in {where} must have at most {_MAX_CHANNELS} channels, the last axis. "
-            f"Received: shape {images.shape}. Transpose [N, channels, height, width]."
         )
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * 255
@@ -650,6 +659,6 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
         remedy = "Divide by 255." if low >= 0 and high <= 255 else "Rescale them."
         raise DatasetError(
             f"Images in {where} must be floats in [0, 1]. "
-            f"Received: values from {low:g} to {high:g}. {remedy}"
+            f"Received: values from {low:.9g} to {high:.9g}. {remedy}"
         )
     return images.astype(np.float32)

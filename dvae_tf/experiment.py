@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import math
@@ -208,9 +209,7 @@ def prepare(config: Configuration) -> Run:
             "activation."
         ) from error
     if config.resume is None:
-        run_dir = (
-            create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir)).expanduser()
-        )
+        run_dir = create_run_dir(config, dataset) if is_chief else Path(str(config.run_dir))
         return Run(config, dataset, model, run_dir, resumed=None, is_chief=is_chief)
     run_dir = Path(config.resume)
     resumed = _restore(run_dir, config, model, is_chief=is_chief)
@@ -414,6 +413,10 @@ def read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
         ) from error
 
 
+# What the system says of a path that cannot be a directory's.
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
 def _describe_data(dataset: datasets.Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
@@ -431,18 +434,21 @@ def check_data(run_dir: Path, dataset: datasets.Dataset) -> None:
     Raises:
         ConfigurationError: with what differs.
     """
-    saved = read_config(run_dir)[1].get("data") or {}
-    found = _describe_data(dataset)
-    # JPEGs may be decoded otherwise elsewhere: pixels alone are no reason to refuse.
-    same_pixels = saved.pop("digest", None) in (None, found.pop("digest"))
-    for name, value in found.items():
-        if saved.get(name, value) != value:
-            raise ConfigurationError(
-                f"The data of {run_dir} must be those it was trained on, {name} {saved[name]}. "
-                f"Received: {name} {value}. Restore them, or train another run."
+    content = read_config(run_dir)[1].get("data")
+    saved = content if isinstance(content, dict) else {}  # a run of before there was one
+    for name, value in _describe_data(dataset).items():
+        if saved.get(name, value) == value:
+            continue
+        if name == "digest":  # no reason to refuse: JPEGs may be decoded otherwise elsewhere
+            _warn(
+                f"the images are not those that {run_dir} was trained on: training images may be "
+                "among the test images"
             )
-    if not same_pixels:
-        _warn(f"the images are not those that {run_dir} was trained on, which may now be tested on")
+            continue
+        raise ConfigurationError(
+            f"The data of {run_dir} must be those it was trained on, {name} {saved[name]}. "
+            f"Received: {name} {value}. Restore them, or train another run."
+        )
 
 
 def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
@@ -451,8 +457,8 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
     Raises:
         ConfigurationError: if the directory exists already.
     """
-    run_dir = Path(config.run_dir).expanduser() if config.run_dir else _next_run_dir(config)
-    if run_dir.exists():
+    run_dir = Path(config.run_dir) if config.run_dir else _next_run_dir(config)
+    if os.path.lexists(run_dir):
         is_run = (run_dir / "config.json").exists()
         remedy = (
             f", or continue that run with --resume {shlex.quote(str(run_dir))}" if is_run else ""
@@ -472,10 +478,18 @@ def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
             **{package: importlib.metadata.version(package) for package in _PACKAGES},
         },
     }
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with files.appearing(run_dir) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        with files.appearing(run_dir) as unfinished:
+            unfinished.mkdir()
+            (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise ConfigurationError(
+            "--run-dir must be where a directory can be made. "
+            f"Received: {run_dir} ({error.strerror}). Choose another place."
+        ) from error
     return run_dir
 
 

@@ -31,13 +31,13 @@ def as_images(x, model=None, *, clean: bool = False) -> tf.Tensor:
 
 
 def check(images: np.ndarray | tf.Tensor, model=None, *, clean: bool = False) -> None:
-    """Refuse what `as_images` does, without a copy."""
+    """Refuse an array or a tensor as `as_images` does, without a copy."""
     dtype = tf.as_dtype(images.dtype)
     if not dtype.is_floating:
         remedy = "Convert them to float32." if dtype == tf.bool else "Divide 8-bit images by 255."
         raise ValueError(f"Images must be floats in [0, 1]. Received: dtype {dtype.name}. {remedy}")
     _check_shape(tf.TensorShape(images.shape), getattr(model, "input_shape", None))
-    if clean and isinstance(images, np.ndarray | tf.__internal__.EagerTensor):
+    if clean and not tf.is_symbolic_tensor(images):
         _check_values(np.asarray(images))
 
 
@@ -72,5 +72,5 @@ def _check_values(images: np.ndarray) -> None:
         )
     remedy = "Divide them by 255." if low >= 0 and 1.5 < high <= 255 else "Rescale or clip them."
     raise ValueError(
-        f"Images must be floats in [0, 1]. Received: values from {low:g} to {high:g}. {remedy}"
+        f"Images must be floats in [0, 1]. Received: values from {low:.9g} to {high:.9g}. {remedy}"
     )

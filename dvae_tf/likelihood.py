@@ -206,7 +206,7 @@ def annealed_importance_sampling(
     on `importance_sampling`. The path is p(z) p(x|z)^beta, with beta linear within each of the
     stretches of `_STRETCHES`: most of the change happens at small beta. Each stretch has step
     sizes of its own, found beforehand at its end and then fixed. The estimate is a lower bound in
-    expectation, but for these: they are tuned where the same chains are.
+    expectation, apart from the step sizes, which are tuned on the same chains.
     Sources: Neal (2001), Annealed importance sampling; Wu et al. (2017), arXiv:1611.04273.
 
     Args:

@@ -88,7 +88,8 @@ class DVAE(keras.Model):
 
     `fit` takes batches of x, or of (x, label) whose numeric label is ignored, or of (noisy, clean) with
     `paired=True`. Images are float32 in [0, 1], [batch, height, width, channels]. It logs the means
-    per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. Validation scores the
+    per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. That values lie in
+    [0, 1] is checked of arrays, and not of data sets. Validation scores the
     same bound on the same corruption, with the same noise in every epoch.
 
     Under a mixed-precision policy of Keras the networks' hidden layers compute in bfloat16 or float16,
@@ -267,9 +268,10 @@ class DVAE(keras.Model):
         self._check_arrays(x, y)
         try:
             return super().fit(x, y, *args, **kwargs)
-        except (TypeError, ValueError):
+        except BaseException:
             # A step that was not traced to its end could not make the optimizer's variables later.
-            self.train_function = None
+            if not getattr(self.optimizer, "built", True):
+                self.train_function = None
             raise
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -285,7 +287,7 @@ class DVAE(keras.Model):
         """Look at values before the steps, whose graphs cannot."""
         clean = y if self.paired else x
         if isinstance(clean, np.ndarray | tf.Tensor):
-            images.check(clean, self.encoder, clean=True)
+            images.check(clean, self._clean_model, clean=True)
 
     def train_step(self, data):
         loss, terms, gradient = self.training_gradient(data)
@@ -332,11 +334,19 @@ class DVAE(keras.Model):
                 "A model made with paired=True takes batches (noisy, clean). Received: one tensor."
             )
         if self.paired:
-            return self._as_images(second, clean=True), self._as_images(first)
-        return self._as_images(first, clean=True), None
+            return self._clean_images(second), self._as_images(first)
+        return self._clean_images(first), None
 
-    def _as_images(self, x, *, clean: bool = False) -> tf.Tensor:
-        return images.as_images(x, self.encoder, clean=clean)
+    def _as_images(self, x) -> tf.Tensor:
+        return images.as_images(x, self.encoder)
+
+    def _clean_images(self, x) -> tf.Tensor:
+        return images.as_images(x, self._clean_model, clean=True)
+
+    @property
+    def _clean_model(self) -> keras.Model | None:
+        """What takes clean images: of pairs, which may differ in size, the encoder takes the others."""
+        return None if self.paired else self.encoder
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -441,7 +451,7 @@ class DVAE(keras.Model):
             seed: of the samples.
         """
         counts.check("num_samples", num_samples, 1)
-        x = self._as_images(x, clean=True)
+        x = self._clean_images(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x)
         z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [K, B, L]
@@ -451,7 +461,7 @@ class DVAE(keras.Model):
 
     def log_likelihood(self, x, *, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
         """Return log p(x) by importance sampling from q(z|x): [B], in nats; see `likelihood`."""
-        x = self._as_images(x, clean=True)
+        x = self._clean_images(x)
         estimate = likelihood.importance_sampling(
             self.encoder, self.decoder, x, num_samples=num_samples, seed=seed
         )

@@ -1,29 +1,15 @@
 """How figures of results are drawn: marks with errors, and what both estimators look like."""
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from experiments.statistics import Mean, difference, difference_annealed
+from experiments.statistics import Mean
 
-
-class Estimator(NamedTuple):
-    """How two runs' estimates of log p(x) are compared, and how they are called and drawn."""
-
-    difference: Callable[..., Mean]
-    label: str
-    style: dict
-
-
-ESTIMATORS = {
-    "annealed": Estimator(difference_annealed, "model alone", {"fmt": "o-", "markersize": 5}),
-    "log_likelihood": Estimator(
-        functools.partial(difference, key="log_likelihood"),
-        "with its encoder",
-        {"fmt": "s:", "markersize": 4, "alpha": 0.6},
-    ),
+# Of statistics.ESTIMATORS.
+STYLES: dict[str, dict] = {
+    "annealed": {"fmt": "o-", "markersize": 5},
+    "log_likelihood": {"fmt": "s:", "markersize": 4, "alpha": 0.6},
 }
 
 

@@ -13,14 +13,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from experiments import bounds_tables
 from experiments.parser import Parser
-from experiments.sections import bounds, denoising, frey, long, mnist, regularization
+from experiments.sections import denoising, frey, long, mnist, regularization
 from experiments.statistics import Results, read
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Their text and figure, in the order of the page.
+# The text and the figure of each experiment, in the order of the page.
 SECTIONS = {
     "regularization": (regularization.section, regularization.draw),
     "mnist": (mnist.section, mnist.draw),
@@ -43,9 +44,9 @@ def render(found: dict[str, Results]) -> str:
         "`make results` trains, measures and writes all of this; `make results-quick` makes a reduced version, in "
         "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ± is "
         "a standard error over seeds where nothing else is said; differences are those of runs with equal seeds, in bold "
-        "where zero lies outside the 95 % interval of Student's t. Of twenty differences over seeds alone where there is "
-        "none, one will be in bold. The degrees of freedom of errors over seeds and images are estimates: there, it will be "
-        "one or two with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
+        "where zero lies outside the 95 % interval of Student's t. Of twenty differences over seeds that are none, about one "
+        "is in bold by chance. Of those over seeds and images, whose degrees of freedom are estimates, it is one or two "
+        "with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
         "the smallest is given.",
         "",
     ]
@@ -76,23 +77,17 @@ def write(results: Path, docs: Path) -> None:
             "--results must be a directory that experiments.run has written metrics.json files to. "
             f"Received: {results}, without any."
         )
-    try:
-        pages = {"results.md": render(found)}
-        if (docs / "bounds.md").exists():
-            text = (docs / "bounds.md").read_text()
-            pages["bounds.md"] = with_tables(text, bounds.tables(results))
-        images = {
-            f"results-{name}": draw(cells)
-            for name, cells in found.items()
-            if (draw := SECTIONS[name][1]) is not None
-        }
-        if (results / "bounds" / "linear_gaussian.json").exists():
-            images["bounds"] = bounds.draw(results)
-    except (LookupError, TypeError) as error:
-        raise ValueError(
-            f"--results must hold what experiments.run and experiments.bounds wrote. Received: {results}, "
-            f"with a file that lacks {error}. Remove it, and run them again."
-        ) from error
+    pages = {"results.md": render(found)}
+    if (docs / "bounds.md").exists():
+        text = (docs / "bounds.md").read_text()
+        pages["bounds.md"] = with_tables(text, bounds_tables.tables(results))
+    images = {
+        f"results-{name}": draw(cells)
+        for name, cells in found.items()
+        if (draw := SECTIONS[name][1]) is not None
+    }
+    if (results / "bounds" / "linear_gaussian.json").exists():
+        images["bounds"] = bounds_tables.draw(results)
     (docs / "images").mkdir(parents=True, exist_ok=True)
     for name, figure in images.items():
         figure.savefig(docs / "images" / f"{name}.png", dpi=120)
@@ -116,7 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(" ".join(str(error).split()))
     except OSError as error:
-        parser.error(f"--docs must be a directory that can be written to. Received: {error}.")
+        parser.error(
+            "--results must be a directory that can be read, --docs one that can be written to. "
+            f"Received: {error}. Choose others."
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Run the experiments, for `python -m experiments.report` to make tables and figures of.
+"""Train and measure the experiments' runs.
 
 Every run is trained by the functions of train.py in a process of its own, on its share of the cores,
 and leaves a run directory below --runs, and its numbers in RESULTS/EXPERIMENT/RUN/metrics.json. Runs
@@ -31,12 +31,12 @@ def is_done(run: runs.Run, results: Path) -> bool:
     """Whether the numbers of a run are there, and those of a run as it is declared now."""
     try:
         content = dict(json.loads((results / run.name / "metrics.json").read_text()))
-    except (OSError, ValueError):  # missing, or damaged
+        # A run made before there was some flag or measure has its default.
+        defaults = configuration.to_dict(configuration.Configuration())
+        content["configuration"] = defaults | content.get("configuration", {})
+        content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # missing, or damaged
         return False
-    # A run made before there was some flag or measure has its default.
-    defaults = configuration.to_dict(configuration.Configuration())
-    content["configuration"] = defaults | content.get("configuration", {})
-    content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
     declared = declaration(run)
     declared.pop("command")  # says the configuration again, in some order
     return all(content.get(key) == value for key, value in declared.items())
@@ -138,18 +138,28 @@ def main(arguments: list[str] | None = None) -> int:
         train_and_measure(run, base / run.name, results, options.data_dir)
         return 0
 
-    waiting = [run for run in selected if not is_done(run, results)]
+    try:
+        waiting = [run for run in selected if not is_done(run, results)]
+    except OSError as error:
+        parser.error(f"--results must be readable. Received: {error}. Change its permissions.")
     print(f"{len(selected)} runs, {len(waiting)} to do", flush=True)
     if options.list:
         for run in selected:
             command = run.command or "without a KL term, which no command has"
             print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
         return 0
-    try:
+    if not waiting:
+        return 0
+    try:  # known now, rather than after hours
         for directory in (base, results):
             directory.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=directory).close()  # known now, rather than after hours
-        # Once, before several processes at a time would prepare the same data.
+            tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        parser.error(
+            "--runs and --results must be directories that can be written to. "
+            f"Received: {error}. Choose others."
+        )
+    try:  # once, before several processes at a time would prepare the same data
         for name in sorted({resolved(run).dataset for run in waiting}):
             datasets.load(name, data_dir=options.data_dir)
     except (ValueError, OSError) as error:

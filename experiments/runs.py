@@ -39,7 +39,7 @@ class Cell:
         flags: fields of `Configuration`.
         measure: what is measured of each run.
         num_seeds: runs with seeds 0, 1, ...
-        with_kl: False trains a plain denoising auto-encoder: the KL term has weight 0.
+        with_kl: False trains a denoising auto-encoder: the KL term has weight 0.
     """
 
     experiment: str

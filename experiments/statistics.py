@@ -4,9 +4,10 @@ A difference is that of runs with equal seeds, stated with its standard error ov
 one where zero lies outside the 95 % interval of Student's t.
 """
 
+import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,14 +69,27 @@ def read(results: Path, experiment: str) -> Results:
                 "Remove it, or declare it."
             )
         name, _, seed = path.parent.name.rpartition("-")
-        try:
-            cells.setdefault(name, {})[int(seed)] = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"Results must be JSON as experiments.run writes it. Received: {path}, {error}. "
-                "Remove it, and run `python -m experiments.run` again."
-            ) from error
+        numbers = read_json(path, "configuration", "measure", "epochs")
+        cells.setdefault(name, {})[int(seed)] = numbers
     return {name: dict(sorted(cells[name].items())) for name in sorted(cells)}
+
+
+def read_json(path: Path, *keys: str) -> dict:
+    """Return a file of numbers that has these keys.
+
+    Raises:
+        ValueError: if it is damaged, or something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or not set(keys) <= set(content):
+            raise ValueError(f"without {', '.join(keys)}")
+        return content
+    except ValueError as error:
+        raise ValueError(
+            f"Results must be JSON as the experiments write it. Received: {path}, {error}. "
+            "Remove it, and run `make results` again."
+        ) from error
 
 
 def level_of(name: str) -> float:
@@ -118,15 +132,15 @@ def difference(rows: Rows, others: Rows, key: str, *, of: str = "best") -> Mean:
     return paired(values, of_others)
 
 
-def effective_size(estimate: dict, num: str) -> float:
-    """Return of how many draws of an image the weights count, by Kish: 1 where one has all weight.
+def effective_size(estimate: dict, num_key: str) -> float:
+    """Return Kish's effective number of draws of an image: 1 where one of them has all the weight.
 
     Args:
         estimate: of log p(x), with its Monte Carlo error, which is that of the mean of `count` images.
-        num: the key of the number of draws.
+        num_key: of the number of draws.
     """
     squared = estimate["monte_carlo_error"] ** 2 * estimate["count"]  # of one image, on average
-    return estimate[num] / (1 + (estimate[num] - 1) * squared)
+    return estimate[num_key] / (1 + (estimate[num_key] - 1) * squared)
 
 
 def annealed(rows: Rows, *, of: str = "best") -> np.ndarray:
@@ -149,6 +163,21 @@ def difference_annealed(rows: Rows, others: Rows, *, of: str = "best", num_block
         return mean([])
     count = ours.shape[1]
     return over_seeds_and_images(ours - theirs, block_of(count, num_blocks or count))
+
+
+class Estimator(NamedTuple):
+    """How two runs' estimates of log p(x) are compared, and what they are estimates of."""
+
+    difference: Callable[..., Mean]
+    label: str
+
+
+ESTIMATORS = {
+    "annealed": Estimator(difference_annealed, "model alone"),
+    "log_likelihood": Estimator(
+        functools.partial(difference, key="log_likelihood"), "with its encoder"
+    ),
+}
 
 
 def block_of(count: int, num_blocks: int) -> np.ndarray:

@@ -20,6 +20,13 @@ def test_choices_are_those_of_the_modules():
     assert get_args(configuration.Preset) == tuple(configuration.PRESETS)
 
 
+def test_run_directories_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert configuration.parse(["--run-dir=~/run"]).run_dir == "/home/somebody/run"
+    assert configuration.parse(["--resume=~/run"]).resume == "/home/somebody/run"
+    assert configuration.parse(["--run-dir=~no-one/run"]).run_dir == "~no-one/run"
+
+
 def test_every_flag_of_the_command_line(capsys):
     line = (
         "--dataset mnist --data-dir d --split contiguous --binarize static --limit 5 --cache memory "

@@ -189,6 +189,8 @@ def test_hints_at_the_pixel_scale():
 def test_hints_at_percent():
     with pytest.raises(ValueError, match=r"Received: level=20\. For 20 % give 0\.2\."):
         corruptions.SaltPepper(20)
+    with pytest.raises(ValueError, match=r"level=128\. Give a level from 0"):
+        corruptions.SaltPepper(128)
 
 
 def test_describes_sigma_on_both_scales():

@@ -241,8 +241,10 @@ class TestFiles:
             r"shape \(0, 4, 4, 1\)": good[:0],
             "must have at least 3 images": good[:2],
             "Received: complex128": good + 1j,
-            r"shape \(10, 1, 4, 5\)\. Transpose \[N, channels, height, width\]": np.full(
-                (10, 1, 4, 5), 0.5
+            r"shape \(10, 1, 4, 5\)\. Transpose \[N, channels": np.full((10, 1, 4, 5), 0.5),
+            r"shape \(10, 8, 4, 5\)\. Choose some": np.full((10, 8, 4, 5), 0.5),
+            r"values from 0\.5 to 1\.0000001\d*\. Rescale": np.append(
+                good[:9], good[:1] * 2.0000002, 0
             ),
         }
 
@@ -292,6 +294,8 @@ class TestFiles:
             datasets.load(write_npz(images=x, labels=np.arange(9)))
         with pytest.raises(DatasetError, match=r"integers or words\. Received: float64"):
             datasets.load(write_npz(images=x, labels=np.linspace(0, 1, 10)))
+        whole = datasets.load(write_npz(images=x, labels=np.arange(10.0)))
+        assert whole.train.labels.dtype == np.int64
         with pytest.raises(DatasetError, match="images of one shape"):
             datasets.load(write_npz(x_train=x, x_test=x[:, :1]))
         with pytest.raises(DatasetError, match="labels for both"):
@@ -301,9 +305,11 @@ class TestFiles:
         with pytest.raises(DatasetError, match="Received: a folder without any"):
             datasets.load(str(tmp_path))
         (tmp_path / "0.webp").write_bytes(b"")
-        with pytest.raises(DatasetError, match=r"but with \.webp\. Convert them"):
+        with pytest.raises(DatasetError, match=r"but with \.webp\. Convert images"):
             datasets.load(str(tmp_path))
-        (tmp_path / "._2.png").write_bytes(b"some system's own")  # no image, and not read
+        for name in ("._2.png", ".thumbnails/0.png"):  # some system's own, and not read
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"no image")
         for index, size in enumerate((4, 5)):
             image = rng.integers(0, 256, (size, 4, 1))
             keras.utils.save_img(tmp_path / f"{index}.png", image, scale=False)

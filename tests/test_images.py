@@ -22,6 +22,7 @@ WRONG_TYPES = {
 WRONG_VALUES = {
     r"values from 0 to 255\. Divide them by 255": GOOD * 255,
     r"values from -1 to 1\. Rescale or clip": GOOD * 2 - 1,
+    r"values from 0 to 1\.0000001\d*\.": GOOD * np.float32(1.0000001),
     "NaN or infinity": np.where(GOOD == 1, np.nan, GOOD),
     "Received: NaN or inf": np.where(GOOD == 1, np.inf, GOOD),
 }
@@ -96,6 +97,14 @@ def test_the_clean_half_of_pairs():
     model.fit(3 * GOOD - 1, GOOD, verbose=0)
     with pytest.raises(ValueError, match="values from -1 to 2"):
         model.fit(GOOD, 3 * GOOD - 1, verbose=0)
+    # Of pairs the sizes may differ: here a model from halves to wholes.
+    (encoder, _), (_, decoder) = (
+        networks.mlp(shape, latent_dim=2, likelihood="gaussian", hidden=(4,))
+        for shape in ((8, 4, 1), (8, 8, 1))
+    )
+    model = DVAE(encoder, decoder, paired=True)
+    model.compile("adam")
+    assert np.isfinite(model.fit(GOOD[:, :, :4], GOOD, verbose=0).history["bound"]).all()
 
 
 def test_empty_batches_and_unknown_shapes():

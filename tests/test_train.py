@@ -305,6 +305,10 @@ def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
     assert evaluate.main(["a run", *fast]) == 0
     assert "warning: the images are not those that a run was trained on" in capsys.readouterr().err
     np.save("x.npy", first)
+    config = tmp_path / "a run" / "config.json"
+    for data in ({}, None, 5):  # of a run before there was one, or damaged
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"data": data}))
+        assert evaluate.main(["a run", *fast]) == 0
     assert train.main(["--resume", "stopped"]) == 0
     assert "warning" not in capsys.readouterr().err
 
@@ -340,11 +344,11 @@ def bad_data(tmp_path, rng):
         ("--dataset empty.npz", "empty.npz must be a readable .npz file"),
         ("--dataset sizes", "5.png"),
         ("--activation sweesh", "must be the name of a Keras activation"),
-        (f"--run-dir {'x' * 300}", "Choose a shorter one"),
+        (f"--run-dir {'x' * 300}", "(File name too long). Choose another place"),
         ("--activation glu --hidden 8", "glu"),
         ("--hidden 10000000000", "fits into memory"),
         ("--resume nowhere", "nowhere must be a run directory"),
-        ("--run-dir wide.npy/run", "Name another place"),
+        ("--run-dir wide.npy/run", "Choose another place"),
         ("--dataset frey --data-dir nowhere", "downloads/manual"),
     ],
 )

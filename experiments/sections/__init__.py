@@ -1,1 +1,1 @@
-"""What the pages say of each experiment: its text with tables, and its figure."""
+"""What docs/results.md says of each experiment: its text with tables, and its figure."""

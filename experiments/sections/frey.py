@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from benchmarks.report import table
 from experiments import drawing
 from experiments.statistics import (
+    ESTIMATORS,
     Mean,
     Results,
     Rows,
     annealed,
     block_of,
     certain,
-    difference,
     difference_annealed,
     effective_size,
     first,
@@ -28,7 +28,7 @@ from experiments.statistics import (
 SPLITS = ("contiguous", "random")
 LIKELIHOODS = ("gaussian", "discretized_logistic")
 
-# Stretches of the video that frames are taken from: of the contiguous split its test blocks.
+# Stretches of the video that frames are taken from; for the contiguous split, its test blocks.
 NUM_BLOCKS = 4
 
 
@@ -73,7 +73,10 @@ def leak(contiguous: Rows, random: Rows) -> Mean:
     contiguous, random = in_common(contiguous, random)
     if not contiguous:
         return mean([])
-    ours, theirs = map(list, zip(*in_both(contiguous, random), strict=True))
+    pairs = in_both(contiguous, random)
+    if not pairs:
+        return mean([])
+    ours, theirs = map(list, zip(*pairs, strict=True))
     blocks = block_of(annealed(contiguous).shape[1], NUM_BLOCKS)
     return over_seeds_and_images(
         annealed(random)[:, theirs] - annealed(contiguous)[:, ours], blocks[ours]
@@ -85,10 +88,10 @@ def beyond_no_noise(seeds: Rows, base: Rows) -> Mean:
     return difference_annealed(seeds, base, num_blocks=NUM_BLOCKS)
 
 
-def _effective(cells: Results, estimator: str, num: str) -> str:
-    """Return of how many draws the weights count, in the runs where they do least and most."""
+def _effective(cells: Results, estimator: str, num_key: str) -> str:
+    """Return the effective number of draws, in the runs where it is least and most."""
     values = [
-        effective_size(row["best"][estimator], num)
+        effective_size(row["best"][estimator], num_key)
         for rows in cells.values()
         for row in rows.values()
     ]
@@ -100,13 +103,10 @@ def section(cells: Results) -> list[str]:
     one = first(cells)
     best, by_annealing = one["best"], one["best"]["annealed"]
 
-    def beyond(seeds: Rows, base: Rows) -> Mean:
-        return difference(seeds, base, "log_likelihood")
-
     head, *rows = _table(cells, "annealed", beyond_no_noise)
     found = [of_splits for *_, of_splits in by_level(cells)]
-    in_all = [len(in_both(**of_splits)) for of_splits in found if all(of_splits.values())]
-    num_shared = f"the {in_all[0]}" if in_all else "those"
+    whole = next((of_splits for of_splits in found if all(of_splits.values())), None)
+    num_shared = len(in_both(**whole)) if whole else 0
     ends = [
         (
             certain(leak(of_splits["contiguous"], of_splits["random"])),
@@ -126,18 +126,18 @@ def section(cells: Results) -> list[str]:
         "importance sampling](images/results-frey.png)",
         "",
         f"The model, by annealing: {by_annealing['count']} test images, {by_annealing['num_chains']} chains of "
-        f"{by_annealing['num_temperatures']} temperatures, of which the weights of "
-        f"{_effective(cells, 'annealed', 'num_chains')} count: these, too, are loose lower bounds. The errors of "
+        f"{by_annealing['num_temperatures']} temperatures, an effective "
+        f"{_effective(cells, 'annealed', 'num_chains')} of the chains: these, too, are loose lower bounds. The errors of "
         f"differences are those over seeds and over images: of these, {NUM_BLOCKS} stretches of the video, rather than "
         "frames, are taken to be independent, so that on the contiguous split little is certain. Different splits test "
-        f"different frames; the leak is what the random split adds on {num_shared} that both test.",
+        f"different frames; the leak is what the random split adds on the {num_shared} that both test.",
         "",
         *table((*head, "leak", "seeds"), *(row + end for row, end in zip(rows, ends, strict=True))),
         f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
-        f"{best['num_test_images']} test images; a lower bound, for which the weights of "
-        f"{_effective(cells, 'log_likelihood', 'num_samples')} samples count. The errors are those over seeds.",
+        f"{best['num_test_images']} test images, an effective "
+        f"{_effective(cells, 'log_likelihood', 'num_samples')} of the samples: a loose lower bound. The errors are those over seeds.",
         "",
-        *table(*_table(cells, "log_likelihood", beyond)),
+        *table(*_table(cells, "log_likelihood", ESTIMATORS["log_likelihood"].difference)),
     ]
 
 
@@ -152,10 +152,10 @@ def draw(cells: Results) -> Figure:
             names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
             names.sort(key=level_of)
             places = [level_of(name) for name in names]
-            for key, estimator in drawing.ESTIMATORS.items():
+            for key, estimator in ESTIMATORS.items():
                 values = [over_seeds(cells[name], key) for name in names]
                 label = f"{split} split, {estimator.label}"
-                drawing.plot(axes, places, values, color=colour, label=label, **estimator.style)
+                drawing.plot(axes, places, values, color=colour, label=label, **drawing.STYLES[key])
         axes.set_title(f"{likelihood.replace('_', ' ').capitalize()} likelihood", fontsize=10)
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.spines[["top", "right"]].set_visible(False)

@@ -58,8 +58,7 @@ def section(cells: Results) -> list[str]:
         "rates are those of Burda et al. (2016), cosine ones end at 0. Doubly reparameterised is the gradient of Tucker "
         "et al. (2019), with one sample that of [Roeder et al. (2017)](https://arxiv.org/abs/1703.09194). One run each; "
         "± is the standard error over test images. The images are the same for everyone, but not how they were binarised, "
-        "nor the seed of the run, and of what these two change ± says nothing: small differences from others' figures are "
-        "none. The others train on 60,000 images for some 3,280 epochs, in "
+        "nor the seed of the run; ± covers neither, so that small differences from others' figures mean nothing. The others train on 60,000 images for some 3,280 epochs, in "
         "batches of 20; here 5,000 of those images choose the best epoch.",
         "",
         *table(*rows),

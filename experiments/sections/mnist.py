@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report import table
 from experiments import drawing
-from experiments.statistics import Mean, Results, certain, first, level_of, over_seeds
+from experiments.statistics import ESTIMATORS, Mean, Results, certain, first, level_of, over_seeds
 
 LABELS = {
     "vae": "VAE",
@@ -37,7 +37,7 @@ def _order(cells: Results) -> list[str]:
 
 def beyond_vae(cells: Results, name: str, estimator: str) -> Mean:
     """Return what a cell of the table of bounds adds to the VAE's log p(x)."""
-    return drawing.ESTIMATORS[estimator].difference(cells[name], cells.get("vae", {}))
+    return ESTIMATORS[estimator].difference(cells[name], cells.get("vae", {}))
 
 
 def section(cells: Results) -> list[str]:
@@ -88,11 +88,10 @@ def draw(cells: Results) -> Figure:
     names = [name for name in _order(cells)[::-1] if name != "vae"]
     figure, axes = plt.subplots(figsize=(8.5, 1.5 + 0.3 * len(names)), layout="constrained")
     axes.axvline(0, color="0.6", linewidth=1)
-    for (key, estimator), colour in zip(
-        drawing.ESTIMATORS.items(), ("tab:blue", "0.4"), strict=True
-    ):
+    for (key, estimator), colour in zip(ESTIMATORS.items(), ("tab:blue", "0.4"), strict=True):
         values = [beyond_vae(cells, name, key) for name in names]
-        style = estimator.style | {"fmt": estimator.style["fmt"][0]}  # nothing between the cells
+        style = drawing.STYLES[key]
+        style = style | {"fmt": style["fmt"][0]}  # nothing between the cells
         axes.errorbar(
             [value.value for value in values], range(len(names)),
             xerr=[value.error for value in values], capsize=3, color=colour, label=estimator.label,

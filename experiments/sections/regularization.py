@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from benchmarks.report import table
 from experiments import drawing
 from experiments.statistics import (
+    ESTIMATORS,
     Mean,
     Results,
     Rows,
@@ -46,7 +47,7 @@ def _levels(study: Study) -> list[float]:
 def beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, float], Mean]:
     """Return what noise adds to log p(x), of every cell whose VAE is there."""
     return {
-        (binarize, count, level): drawing.ESTIMATORS[estimator].difference(rows, base, of=of)
+        (binarize, count, level): ESTIMATORS[estimator].difference(rows, base, of=of)
         for (binarize, count, level), rows in study.items()
         if level and (base := study.get((binarize, count, 0.0)))
     }
@@ -185,16 +186,18 @@ def draw(cells: Results) -> Figure:
         2, 2, figsize=(8.5, 6.5), sharex=True, sharey="row", layout="constrained"
     )
     for line, (of, weights) in zip(panels, WEIGHTS.items(), strict=True):
-        differences = {key: beyond_vae(study, key, of) for key in drawing.ESTIMATORS}
+        differences = {key: beyond_vae(study, key, of) for key in ESTIMATORS}
         for axes, binarize in zip(line, ("static", "dynamic"), strict=True):
             axes.axhline(0, color="0.6", linewidth=1)
-            for key, estimator in drawing.ESTIMATORS.items():
+            for key, estimator in ESTIMATORS.items():
                 for level, colour in zip(levels, colours, strict=True):
                     found = differences[key]
                     both = [c for c in counts if (binarize, c, level) in found]
                     values = [found[binarize, c, level] for c in both]
                     label = f"{level:g} %, {estimator.label}"
-                    drawing.plot(axes, both, values, color=colour, label=label, **estimator.style)
+                    drawing.plot(
+                        axes, both, values, color=colour, label=label, **drawing.STYLES[key]
+                    )
             axes.set_xscale("log")
             axes.set_xticks(counts, [f"{c:,}" for c in counts])
             axes.minorticks_off()

@@ -1,12 +1,12 @@
 """The tables of docs/bounds.md and its figure."""
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from benchmarks.report import table
+from experiments.statistics import read_json
 
 
 def _mixtures(row: dict) -> list[str]:
@@ -19,7 +19,7 @@ def tables(results: Path) -> dict[str, list[str]]:
     found = {}
     path = results / "bounds" / "linear_gaussian.json"
     if path.exists():
-        content = json.loads(path.read_text())
+        content = read_json(path, "levels")
         mixtures = _mixtures(content["levels"][0])
         found["linear-gaussian"] = table(
             ("sigma", "log p", "L_cvae", *(f"M={m.split('_')[1]}" for m in mixtures),
@@ -34,7 +34,7 @@ def tables(results: Path) -> dict[str, list[str]]:
         )  # fmt: skip
     path = results / "bounds" / "mnist.json"
     if path.exists():
-        content = json.loads(path.read_text())
+        content = read_json(path, "mixtures")
 
         def text(value: dict) -> str:
             return f"{value['mean']:.2f} ± {value['standard_error']:.2f}"
@@ -52,7 +52,7 @@ def tables(results: Path) -> dict[str, list[str]]:
 
 def draw(results: Path) -> Figure:
     """Draw log p, L_cvae, mixture bounds and L_dvae at growing noise."""
-    content = json.loads((results / "bounds" / "linear_gaussian.json").read_text())
+    content = read_json(results / "bounds" / "linear_gaussian.json", "levels")
     rows = content["levels"]
     sigma = [row["sigma"] for row in rows]
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
