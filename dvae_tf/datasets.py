@@ -656,7 +656,7 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
         )
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
-        remedy = "Divide by 255." if low >= 0 and high <= 255 else "Rescale them."
+        remedy = "Divide by 255." if low >= 0 and 1.5 < high <= 255 else "Rescale or clip them."
         raise DatasetError(
             f"Images in {where} must be floats in [0, 1]. "
             f"Received: values from {low:.9g} to {high:.9g}. {remedy}"
