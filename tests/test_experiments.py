@@ -671,6 +671,14 @@ class TestClaims:
         for estimator in statistics.ESTIMATORS:
             assert mnist.beyond_vae(mnist_cells, name, estimator).is_better
 
+    def test_mixture_gives_back_what_noise_costs_the_iwae(self, mnist_cells):
+        noisy = mnist_cells["diwae-salt_pepper-5"]
+        mixture, single = (mnist_cells[f"{x}-salt_pepper-5"] for x in ("mixture", "dvae"))
+        for estimator in statistics.ESTIMATORS.values():
+            for name in ("iwae", "mixture-diwae-salt_pepper-5"):
+                assert estimator.difference(mnist_cells[name], noisy).is_better
+            assert not estimator.difference(mixture, single).is_certain
+
     @pytest.mark.parametrize("kind", mnist.NOISES)
     def test_no_kind_of_noise_is_better_on_mnist(self, mnist_cells, kind):
         sampled = []
