@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     except configuration.ConfigurationError as error:
         return commands.fail("train.py", error)
     except OSError as error:
-        remedy = f"Then go on with python train.py --resume {shlex.quote(str(run.run_dir))}"
+        remedy = f"Then go on with {experiment.resume_command(run.run_dir)}"
         return commands.fail("train.py", error, remedy)
     except KeyboardInterrupt:
-        words = f"python train.py --resume {shlex.quote(str(run.run_dir))}"
+        words = experiment.resume_command(run.run_dir)
         print(f"\nstopped: continue with {words}", file=sys.stderr)
         return 130
     run_dir = run.run_dir

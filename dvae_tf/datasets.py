@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf import counts, randomness, streaming
+from dvae_tf.images import has_8_bit_scale
 from dvae_tf.streaming import DatasetError, Streamed, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -66,7 +67,7 @@ class Dataset:
         for split in (self.train, self.validation, self.test):
             for array in split:
                 if isinstance(array, np.ndarray):
-                    content.update(np.ascontiguousarray(array).tobytes())
+                    content.update(np.ascontiguousarray(array).data)  # without a copy
         return content.hexdigest()[:16]
 
     def limited(self, num_examples: int | None) -> "Dataset":
@@ -656,7 +657,7 @@ def _checked(images: np.ndarray, where: str) -> np.ndarray:
         )
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
-        remedy = "Divide by 255." if low >= 0 and 1.5 < high <= 255 else "Rescale or clip them."
+        remedy = "Divide by 255." if has_8_bit_scale(low, high) else "Rescale or clip them."
         raise DatasetError(
             f"Images in {where} must be floats in [0, 1]. "
             f"Received: values from {low:.9g} to {high:.9g}. {remedy}"

@@ -311,7 +311,7 @@ def _check_images(run: Run) -> None:
         )
     except datasets.DatasetError as error:
         raise ConfigurationError(
-            f"{error} Repair it, and go on with python train.py --resume {shlex.quote(str(run.run_dir))}"
+            f"{error} Repair it, and go on with {resume_command(run.run_dir)}"
         ) from error
 
 
@@ -334,6 +334,11 @@ def _diagnose(run: Run, epoch: int) -> str:
         f"Training must stay finite. Received: {what}, which is not, in {where}; the checkpoint of step "
         f"{newest.step} is whole. Try a smaller --learning-rate than {config.learning_rate:g}."
     )
+
+
+def resume_command(run_dir: Path) -> str:
+    """Return what a user types to go on with a run."""
+    return f"python train.py --resume {shlex.quote(str(run_dir))}"
 
 
 def read_configuration(run_dir: Path) -> Configuration:
@@ -377,7 +382,7 @@ def load_model(run_dir: Path) -> DVAE:
     if not path.exists():
         raise ConfigurationError(
             f"{run_dir} must hold model.keras. Received: a run without it. Let its training end: "
-            f"python train.py --resume {shlex.quote(str(run_dir))}"
+            f"{resume_command(run_dir)}"
         )
     try:
         return keras.models.load_model(path, safe_mode=True)
@@ -413,10 +418,6 @@ def read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
         ) from error
 
 
-# What the system says of a path that cannot be a directory's.
-_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
-
-
 def _describe_data(dataset: datasets.Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
@@ -449,6 +450,10 @@ def check_data(run_dir: Path, dataset: datasets.Dataset) -> None:
             f"The data of {run_dir} must be those it was trained on, {name} {saved[name]}. "
             f"Received: {name} {value}. Restore them, or train another run."
         )
+
+
+# What the system says of a path that cannot be a directory's.
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def create_run_dir(config: Configuration, dataset: datasets.Dataset) -> Path:
@@ -638,8 +643,7 @@ def read_history(run_dir: Path) -> dict[str, list[float]]:
     except (ValueError, TypeError, LookupError, csv.Error) as error:
         raise ConfigurationError(
             f"{run_dir / 'history.csv'} must be the history of a run with validations. Received: "
-            f"{error!r}. Go on with python train.py --resume {shlex.quote(str(run_dir))}, or train "
-            "again."
+            f"{error!r}. Go on with {resume_command(run_dir)}, or train again."
         ) from error
 
 

@@ -41,6 +41,11 @@ def check(images: np.ndarray | tf.Tensor, model=None, *, clean: bool = False) ->
         _check_values(np.asarray(images))
 
 
+def has_8_bit_scale(low: float, high: float) -> bool:
+    """Whether values from `low` to `high` look like those of 8 bits, rather than a little above 1."""
+    return low >= 0 and 1.5 < high <= 255
+
+
 def _check_shape(shape: tf.TensorShape, expected) -> None:
     if shape.rank is None:
         return
@@ -70,7 +75,7 @@ def _check_values(images: np.ndarray) -> None:
         raise ValueError(
             "Images must be finite. Received: NaN or infinity in them. Remove or repair them."
         )
-    remedy = "Divide them by 255." if low >= 0 and 1.5 < high <= 255 else "Rescale or clip them."
+    remedy = "Divide them by 255." if has_8_bit_scale(low, high) else "Rescale or clip them."
     raise ValueError(
         f"Images must be floats in [0, 1]. Received: values from {low:.9g} to {high:.9g}. {remedy}"
     )
