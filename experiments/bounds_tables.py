@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.report import table
+from experiments import drawing
 from experiments.statistics import read_json
 
 
@@ -51,23 +53,31 @@ def tables(results: Path) -> dict[str, list[str]]:
 
 
 def draw(results: Path) -> Figure:
-    """Draw log p, L_cvae, mixture bounds and L_dvae at growing noise."""
+    """Draw log p, L_cvae, mixture bounds and L_dvae at growing noise, and close to none."""
     content = read_json(results / "bounds" / "linear_gaussian.json", "levels")
     rows = content["levels"]
     sigma = [row["sigma"] for row in rows]
-    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    axes.plot(sigma, [row["log_p"] for row in rows], color="black", label="log p(x)")
-    axes.plot(sigma, [row["l_cvae"] for row in rows], "o-", color="tab:blue", label="L_cvae")
+    lines: dict[str, tuple[str, dict]] = {"log_p": ("log p(x)", {"fmt": "-", "color": "black"})}
+    lines["l_cvae"] = ("$L_{cvae}$", {"fmt": "o-", "color": "tab:blue"})
     for name, colour in zip(_mixtures(rows[0]), ("0.35", "0.55", "0.72"), strict=True):
         label = f"mixture bound, M={name.split('_')[1]}"
-        axes.plot(
-            sigma, [row[name] for row in rows], "o--", color=colour, markersize=4, label=label
-        )
-    axes.plot(
-        sigma, [row["l_dvae"] for row in rows], "o-", color="tab:orange", label="L_dvae (M=1)"
-    )
-    axes.set_xlabel("standard deviation of the corruption, sigma")
-    axes.set_ylabel("nats per example")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+        lines[name] = (label, {"fmt": "o--", "color": colour, "markersize": 4})
+    lines["l_dvae"] = ("$L_{dvae}$ (M=1)", {"fmt": "o-", "color": "tab:orange"})
+    figure, (whole, near_zero) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    without_noise = rows[0]["l_dvae"]
+    for name, (label, style) in lines.items():
+        values = np.array([row[name] for row in rows])
+        whole.errorbar(sigma, values, label=label, **style)
+        near_zero.errorbar(sigma, values - without_noise, **style)
+    whole.set_ylabel("nats per example")
+    near_zero.axhline(0, color="0.6", linewidth=1, zorder=0)
+    near_zero.set_xlim(-0.01, 0.35)
+    near_zero.set_xticks([x for x in sigma if x < 0.35])
+    near_zero.set_ylim(-0.05, 0.01)
+    near_zero.set_ylabel("beyond the bound without noise, nats")
+    near_zero.yaxis.set_major_formatter(drawing.signed)
+    for axes in (whole, near_zero):
+        axes.set_xlabel(r"standard deviation $\sigma$ of the corruption")
+        axes.spines[["top", "right"]].set_visible(False)
+    whole.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
     return figure

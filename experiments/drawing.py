@@ -21,7 +21,7 @@ def plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> None
 
 def signed(value: float, _: float) -> str:
     """Return the label of a tick of an axis of differences."""
-    return f"{value:+g}" if value else "0"
+    return f"{value:+g}".replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def legend_below(figure: Figure, axes, **style) -> None:

@@ -42,11 +42,11 @@ def render(found: dict[str, Results]) -> str:
         "# Results",
         "",
         "`make results` trains, measures and writes all of this; `make results-quick` makes a reduced version, in "
-        "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ± is "
+        "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ±, and a bar in a figure, is "
         "a standard error over seeds where nothing else is said; differences are those of runs with equal seeds, in bold "
-        "where zero lies outside the 95 % interval of Student's t. Of twenty differences over seeds that are none, about one "
-        "is in bold by chance. Of those over seeds and images, whose degrees of freedom are estimates, it is one or two "
-        "with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
+        "where zero lies outside the 95 % interval of Student's t. If no difference were real, one in twenty of those over "
+        "seeds would be in bold; of those over seeds and images, whose degrees of freedom are estimates, one or two in "
+        "twenty with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
         "the smallest is given.",
         "",
     ]
@@ -57,16 +57,16 @@ def render(found: dict[str, Results]) -> str:
 
 def with_tables(text: str, tables: dict[str, list[str]]) -> str:
     """Return a page with the tables between its marks, <!-- table NAME --> and <!-- end -->."""
-    for name, lines in tables.items():
-        mark = f"<!-- table {name} -->"
-        pattern = re.escape(mark) + r".*?<!-- end -->"
-        content = "\n".join([mark, "", *lines, "<!-- end -->"]).replace("\\", r"\\")
-        text = re.sub(pattern, content, text, flags=re.DOTALL)
-    return text
+
+    def filled(found: re.Match) -> str:
+        lines = tables.get(found["name"], ["Not measured.", ""])
+        return "\n".join([f"<!-- table {found['name']} -->", "", *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- table (?P<name>.*?) -->.*?<!-- end -->", filled, text, flags=re.DOTALL)
 
 
 def write(results: Path, docs: Path) -> None:
-    """Write the page of results, the tables of bounds where there is their page, and the figures.
+    """Write the page of results, that of the bounds if they were computed, and the figures.
 
     Raises:
         ValueError: if there are no results, or damaged ones.
@@ -78,9 +78,10 @@ def write(results: Path, docs: Path) -> None:
             f"Received: {results}, without any."
         )
     pages = {"results.md": render(found)}
-    if (docs / "bounds.md").exists():
-        text = (docs / "bounds.md").read_text()
-        pages["bounds.md"] = with_tables(text, bounds_tables.tables(results))
+    if tables := bounds_tables.tables(results):
+        page = docs / "bounds.md"
+        text = (page if page.exists() else ROOT / "docs" / "bounds.md").read_text()
+        pages["bounds.md"] = with_tables(text, tables)
     images = {
         f"results-{name}": draw(cells)
         for name, cells in found.items()
@@ -90,9 +91,10 @@ def write(results: Path, docs: Path) -> None:
         images["bounds"] = bounds_tables.draw(results)
     (docs / "images").mkdir(parents=True, exist_ok=True)
     for name, figure in images.items():
-        figure.savefig(docs / "images" / f"{name}.png", dpi=120)
+        figure.savefig(docs / "images" / f"{name}.png", dpi=200)
     for name, text in pages.items():
         (docs / name).write_text(text)
+        print(f"Wrote {docs / name}")
 
 
 def main(arguments: list[str] | None = None) -> int:

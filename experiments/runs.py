@@ -181,7 +181,7 @@ def denoising() -> Iterable[Cell]:
 
 
 def long() -> Iterable[Cell]:
-    """Long runs of the best cells, with the learning rate of Burda et al. (2016) and one that ends at 0.
+    """Long runs without noise, with the learning rate of Burda et al. (2016) and one that ends at 0.
 
     The latter with the gradient that has no noise where the encoder is exact (Roeder et al., 2017, for
     one sample; Tucker et al., 2019, for more), and with fewer and larger steps: hours fewer.

@@ -143,6 +143,24 @@ def effective_size(estimate: dict, num_key: str) -> float:
     return estimate[num_key] / (1 + (estimate[num_key] - 1) * squared)
 
 
+def effective_sizes(cells: Results, key: str, *of: str) -> str:
+    """Return in words the effective number of draws of log p(x), where it is least and where most.
+
+    Args:
+        cells: runs of an experiment.
+        key: of ESTIMATORS.
+        of: "best", "last" weights, or both.
+    """
+    num_key = ESTIMATORS[key].num_draws
+    values = [
+        effective_size(row[weights][key], num_key)
+        for rows in cells.values()
+        for row in rows.values()
+        for weights in of
+    ]
+    return f"{min(values):.1f} to {max(values):.1f}"
+
+
 def annealed(rows: Rows, *, of: str = "best") -> np.ndarray:
     """Return annealed log p(x), one row for each seed, one column for each image."""
     return np.array([row[of]["annealed"]["each"] for row in rows.values()], np.float64)
@@ -157,25 +175,37 @@ def difference_annealed(rows: Rows, others: Rows, *, of: str = "best", num_block
         of: "best" or "last" weights.
         num_blocks: where images are frames of so many equal stretches of a video, which rather than
             the frames are independent; 0 if all images are.
+
+    Raises:
+        ValueError: if they say which images they are of, and those are not the same.
     """
-    ours, theirs = (annealed(each, of=of) for each in in_common(rows, others))
-    if not len(ours):
+    rows, others = in_common(rows, others)
+    if not rows:
         return mean([])
+    for pair in zip(rows.values(), others.values(), strict=True):
+        images = [row[of]["annealed"].get("digests") for row in pair]
+        if all(images) and images[0] != images[1]:
+            raise ValueError(
+                "Runs whose annealed log p(x) is compared must be of the same test images. "
+                "Received: runs of different ones. Compare the images that both have."
+            )
+    ours, theirs = (annealed(each, of=of) for each in (rows, others))
     count = ours.shape[1]
     return over_seeds_and_images(ours - theirs, block_of(count, num_blocks or count))
 
 
 class Estimator(NamedTuple):
-    """How two runs' estimates of log p(x) are compared, and what they are estimates of."""
+    """How two runs' estimates of log p(x) are compared, what of, and the key of what is drawn."""
 
     difference: Callable[..., Mean]
     label: str
+    num_draws: str
 
 
 ESTIMATORS = {
-    "annealed": Estimator(difference_annealed, "model alone"),
+    "annealed": Estimator(difference_annealed, "model alone", "num_chains"),
     "log_likelihood": Estimator(
-        functools.partial(difference, key="log_likelihood"), "with its encoder"
+        functools.partial(difference, key="log_likelihood"), "with its encoder", "num_samples"
     ),
 }
 

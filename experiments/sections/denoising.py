@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report import table
 from experiments import drawing
-from experiments.statistics import Results, certain, first, level_of, mean, paired
+from experiments.statistics import Mean, Results, certain, first, level_of, mean, paired
 
 
 class Measured(NamedTuple):
@@ -45,24 +45,29 @@ def section(cells: Results) -> list[str]:
     head = (
         "training noise",
         *(f"{MEASURES[key].short}, noise {100 * t:g} %" for key, t in columns),
+        "seeds",
     )
     values: list[tuple] = [("model", *head)]
     differences: list[tuple] = [("difference", *head)]
     measured = {
         kind: [denoised(cells, kind, key, t) for key, t in columns] for kind in ("dvae", "dae")
     }
+
+    def add(what: str, level: float, row: list[Mean]) -> None:
+        cells = [*map(certain, row), row[0].num_seeds]
+        differences.append((what, f"{level:g} %", *cells))
+
     for kind, found in measured.items():
         for level in found[0]:
             means = [mean(column[level].values()) for column in found]
-            values.append((kind.upper(), f"{level:g} %", *means))
+            values.append((kind.upper(), f"{level:g} %", *means, means[0].num_seeds))
             if level and 0.0 in found[0]:
-                row = [certain(paired(column[level], column[0.0])) for column in found]
-                differences.append((f"{kind.upper()} beyond no noise", f"{level:g} %", *row))
+                row = [paired(column[level], column[0.0]) for column in found]
+                add(f"{kind.upper()} beyond no noise", level, row)
     pairs = list(zip(measured["dvae"], measured["dae"], strict=True))
     for level in measured["dvae"][0]:
         if all(level in dae for _, dae in pairs):
-            row = [certain(paired(dvae[level], dae[level])) for dvae, dae in pairs]
-            differences.append(("DVAE beyond DAE", f"{level:g} %", *row))
+            add("DVAE beyond DAE", level, [paired(dvae[level], dae[level]) for dvae, dae in pairs])
     epochs = first(cells)["epochs"]
     return [
         "## What denoising buys elsewhere",

@@ -16,7 +16,7 @@ from experiments.statistics import (
     block_of,
     certain,
     difference_annealed,
-    effective_size,
+    effective_sizes,
     first,
     in_common,
     level_of,
@@ -27,9 +27,18 @@ from experiments.statistics import (
 
 SPLITS = ("contiguous", "random")
 LIKELIHOODS = ("gaussian", "discretized_logistic")
+# Of the leak: beside each other, for their errors overlap.
+LEAK_STYLES = {
+    "gaussian": (0.0, {"fmt": "o-", "color": "0.1", "markersize": 5}),
+    "discretized_logistic": (0.25, {"fmt": "s--", "color": "0.5", "markersize": 5}),
+}
 
 # Stretches of the video that frames are taken from; for the contiguous split, its test blocks.
 NUM_BLOCKS = 4
+
+
+def _words(likelihood: str) -> str:
+    return likelihood.replace("_", " ")
 
 
 def by_level(cells: Results) -> list[tuple[str, float, dict[str, Rows]]]:
@@ -48,7 +57,7 @@ def _table(cells: Results, estimator: str, beyond: Callable[[Rows, Rows], Mean])
         ("likelihood", "noise", *(x for s in SPLITS for x in (f"{s}: log p(x)", "beyond no noise")))
     ]
     for likelihood, level, of_splits in by_level(cells):
-        row = [likelihood.replace("_", " "), f"{level:g} %"]
+        row = [_words(likelihood), f"{level:g} %"]
         for split, seeds in of_splits.items():
             base = cells.get(f"{split}-{likelihood}-0", {})
             row.append(str(over_seeds(seeds, estimator)) if seeds else "")
@@ -88,32 +97,18 @@ def beyond_no_noise(seeds: Rows, base: Rows) -> Mean:
     return difference_annealed(seeds, base, num_blocks=NUM_BLOCKS)
 
 
-def _effective(cells: Results, estimator: str, num_key: str) -> str:
-    """Return the effective number of draws, in the runs where it is least and most."""
-    values = [
-        effective_size(row["best"][estimator], num_key)
-        for rows in cells.values()
-        for row in rows.values()
-    ]
-    return f"{min(values):.1f} to {max(values):.1f}"
-
-
 def section(cells: Results) -> list[str]:
     """Return the text on Frey Faces and its splits."""
     one = first(cells)
     best, by_annealing = one["best"], one["best"]["annealed"]
 
     head, *rows = _table(cells, "annealed", beyond_no_noise)
+    _, *sampled = _table(cells, "log_likelihood", ESTIMATORS["log_likelihood"].difference)
     found = [of_splits for *_, of_splits in by_level(cells)]
     whole = next((of_splits for of_splits in found if all(of_splits.values())), None)
     num_shared = len(in_both(**whole)) if whole else 0
-    ends = [
-        (
-            certain(leak(of_splits["contiguous"], of_splits["random"])),
-            min(len(x) for x in of_splits.values()),
-        )
-        for of_splits in found
-    ]
+    leaks = [certain(leak(**of_splits)) for of_splits in found]
+    num_seeds = [min(len(x) for x in of_splits.values()) for of_splits in found]
     return [
         "## Frey Faces: what the random split leaks",
         "",
@@ -123,31 +118,38 @@ def section(cells: Results) -> list[str]:
         "density, the discretised logistic a probability: the two are not comparable.",
         "",
         "![log p(x) against noise, by split and likelihood: the model alone, annealed, and with its encoder, by "
-        "importance sampling](images/results-frey.png)",
+        "importance sampling; and the leak](images/results-frey.png)",
         "",
         f"The model, by annealing: {by_annealing['count']} test images, {by_annealing['num_chains']} chains of "
         f"{by_annealing['num_temperatures']} temperatures, an effective "
-        f"{_effective(cells, 'annealed', 'num_chains')} of the chains: these, too, are loose lower bounds. The errors of "
+        f"{effective_sizes(cells, 'annealed', 'best')} of the chains: these, too, are loose lower bounds. The errors of "
         f"differences are those over seeds and over images: of these, {NUM_BLOCKS} stretches of the video, rather than "
         "frames, are taken to be independent, so that on the contiguous split little is certain. Different splits test "
         f"different frames; the leak is what the random split adds on the {num_shared} that both test.",
         "",
-        *table((*head, "leak", "seeds"), *(row + end for row, end in zip(rows, ends, strict=True))),
+        *table(
+            (*head, "leak", "seeds"),
+            *((*row, *ends) for row, *ends in zip(rows, leaks, num_seeds, strict=True)),
+        ),
         f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
         f"{best['num_test_images']} test images, an effective "
-        f"{_effective(cells, 'log_likelihood', 'num_samples')} of the samples: a loose lower bound. The errors are those over seeds.",
+        f"{effective_sizes(cells, 'log_likelihood', 'best')} of the samples: a loose lower bound. The errors are those over seeds.",
         "",
-        *table(*_table(cells, "log_likelihood", ESTIMATORS["log_likelihood"].difference)),
+        *table(
+            (*head, "seeds"),
+            *((*row, count) for row, count in zip(sampled, num_seeds, strict=True)),
+        ),
     ]
 
 
 def draw(cells: Results) -> Figure:
-    """Draw log p(x) against noise."""
+    """Draw log p(x) against noise for each likelihood, and the leak of the random split."""
     likelihoods = [x for x in LIKELIHOODS if any(f"-{x}-" in name for name in cells)]
     figure, panels = plt.subplots(
-        1, len(likelihoods), figsize=(8.5, 3.8), squeeze=False, layout="constrained"
+        1, len(likelihoods) + 1, figsize=(12, 3.8), squeeze=False, layout="constrained"
     )
-    for axes, likelihood in zip(panels[0], likelihoods, strict=True):
+    *of_likelihoods, of_leak = panels[0]
+    for axes, likelihood in zip(of_likelihoods, likelihoods, strict=True):
         for split, colour in zip(SPLITS, ("tab:blue", "tab:orange"), strict=True):
             names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
             names.sort(key=level_of)
@@ -156,9 +158,19 @@ def draw(cells: Results) -> Figure:
                 values = [over_seeds(cells[name], key) for name in names]
                 label = f"{split} split, {estimator.label}"
                 drawing.plot(axes, places, values, color=colour, label=label, **drawing.STYLES[key])
-        axes.set_title(f"{likelihood.replace('_', ' ').capitalize()} likelihood", fontsize=10)
+        axes.set_title(f"{_words(likelihood).capitalize()} likelihood", fontsize=10)
+        leaks = {level: leak(**rows) for x, level, rows in by_level(cells) if x == likelihood}
+        right, style = LEAK_STYLES[likelihood]
+        places = [level + right for level in leaks]
+        label = f"{_words(likelihood).capitalize()} likelihood"
+        drawing.plot(of_leak, places, list(leaks.values()), label=label, **style)
+    of_leak.set_title("Leak, on frames that both splits test", fontsize=10)
+    of_leak.set_ylabel("random - contiguous, nats".replace("-", "\N{MINUS SIGN}"))
+    of_leak.set_ylim(bottom=0)
+    of_leak.legend(frameon=False, loc="lower right")
+    for axes in panels[0]:
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("log p(x) of the test images, nats")
+    panels[0, 0].set_ylabel("log p(x) of its test images, nats")
     drawing.legend_below(figure, panels[0, 0])
     return figure

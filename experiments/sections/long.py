@@ -1,4 +1,4 @@
-"""Long runs of the best cells, beside what is published."""
+"""Long runs without noise, beside what is published."""
 
 from benchmarks.report import table
 from experiments.statistics import Results, first

@@ -5,7 +5,16 @@ from matplotlib.figure import Figure
 
 from benchmarks.report import table
 from experiments import drawing
-from experiments.statistics import ESTIMATORS, Mean, Results, certain, first, level_of, over_seeds
+from experiments.statistics import (
+    ESTIMATORS,
+    Mean,
+    Results,
+    certain,
+    effective_sizes,
+    first,
+    level_of,
+    over_seeds,
+)
 
 LABELS = {
     "vae": "VAE",
@@ -71,11 +80,14 @@ def section(cells: Results) -> list[str]:
         "## MNIST, every cell of the table of bounds",
         "",
         f"mlp 784-200-200-50, swish, dynamic binarisation, {one['epochs']} epochs of "
-        f"{one['num_training_images']:,} images, cosine schedule; nats per image, log p(x) by importance "
-        f"sampling with {best['log_likelihood']['num_samples']:,} samples on {best['num_test_images']:,} test images: a lower bound, which "
-        f"depends on the encoder a little. Annealed importance sampling does not, here on {best['annealed']['count']} of them. "
-        "The weights are the best by validation bound, the one that was trained: with corrupted inputs, where there is "
-        "noise.",
+        f"{one['num_training_images']:,} images, cosine schedule, the plain reparameterised gradient; nats per image. The "
+        "weights are the best by validation bound, the one that was trained: with corrupted inputs, where there is noise. "
+        f"log p(x) is by importance sampling with {best['log_likelihood']['num_samples']:,} samples on "
+        f"{best['num_test_images']:,} test images: a lower bound, which depends on the encoder a little: an effective "
+        f"{effective_sizes(cells, 'log_likelihood', 'best')} of the samples count. The annealed estimate, on "
+        f"{best['annealed']['count']} of the images, does not use the encoder; an effective "
+        f"{effective_sizes(cells, 'annealed', 'best')} of its {best['annealed']['num_chains']} chains count. The errors of "
+        "its differences are those over seeds and images, all others those over seeds.",
         "",
         "![What each cell of the table of bounds adds to the VAE's log p(x)](images/results-mnist.png)",
         "",

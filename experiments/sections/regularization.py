@@ -13,6 +13,7 @@ from experiments.statistics import (
     Rows,
     certain,
     difference_annealed,
+    effective_sizes,
     first,
     in_common,
     level_of,
@@ -139,6 +140,10 @@ def section(cells: Results) -> list[str]:
     lines = [
         "## Where corruption helps the likelihood, and where it does not",
         "",
+        "Is corruption a regulariser, which pays where images are few, or always the same pixels? Does drawing their "
+        "pixels anew do that work already? Does a tighter bound give it back? [Choosing "
+        "noise](noise.md#does-noise-raise-the-likelihood) answers in words.",
+        "",
         "MNIST, mlp 784-200-200-50 with tanh, salt-and-pepper noise, bound elbo; nats. Static: "
         "each training image is binarised once, as the authors did; dynamic: anew for each step. The epochs "
         "are the same for all levels of noise. The best weights are those of the best validation, by the bound that "
@@ -154,7 +159,8 @@ def section(cells: Results) -> list[str]:
         "",
         "Annealed importance sampling starts from the prior and knows nothing of the encoder. It, too, is a lower bound "
         f"in expectation, but one of the decoder alone. {by_annealing['count']} test images, "
-        f"{by_annealing['num_chains']} chains of {by_annealing['num_temperatures']} temperatures; the error of a "
+        f"{by_annealing['num_chains']} chains of {by_annealing['num_temperatures']} temperatures, of which an effective "
+        f"{effective_sizes(cells, 'annealed', *WEIGHTS)} count: the fewer, the looser the bound. The error of a "
         "difference is that over seeds and images, its degrees of freedom by Welch and Satterthwaite. log p(x) itself "
         f"has an error over images of {min(errors):.1f} to {max(errors):.1f} nats, which differences on the same images "
         "have not.",
@@ -167,8 +173,9 @@ def section(cells: Results) -> list[str]:
         "",
         f"{one['log_likelihood']['num_samples']} samples of the encoder's posterior, "
         f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared, and a lower bound, to "
-        "which the encoder belongs: where few images have trained it, few of the samples count, and a difference "
-        "is in part one of encoders. Errors are those over seeds, of these test images.",
+        "which the encoder belongs: where few images have trained it, few of the samples count, here an effective "
+        f"{effective_sizes(cells, 'log_likelihood', *WEIGHTS)}, and a difference is in part one of encoders. Errors are "
+        "those over seeds, of these test images.",
         "",
     ]
     for of in WEIGHTS:
