@@ -1,6 +1,6 @@
 """Write docs/speed.md and its figures from the JSON files of the benchmarks.
 
-python benchmarks/report.py
+python -m benchmarks.report
 """
 
 import json
@@ -11,6 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+
+from experiments.markdown import table
 
 BENCHMARKS = Path(__file__).resolve().parent
 DOCS = BENCHMARKS.parent / "docs"
@@ -37,12 +39,6 @@ SIZES = {
 def read(name: str) -> dict:
     """Return the content of a benchmark's file."""
     return json.loads((BENCHMARKS / f"{name}.json").read_text())
-
-
-def table(*rows: tuple) -> list[str]:
-    """Return the lines of a table, the first row its head."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:], ""]
 
 
 def training_section(content: dict) -> list[str]:
@@ -270,7 +266,7 @@ def render() -> str:
     lines = [
         "# Speed",
         "",
-        "`python benchmarks/report.py` makes this page from what the benchmarks measured.",
+        "`python -m benchmarks.report` makes this page from what the benchmarks measured.",
         "",
         *training_section(read("training")),
         *startup_section(read("startup")),

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from benchmarks.report import table
 from experiments import drawing
+from experiments.markdown import table
 from experiments.statistics import Mean, Results, certain, first, level_of, mean, paired
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from benchmarks.report import table
 from experiments import drawing
+from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,

@@ -1,6 +1,6 @@
 """Long runs without noise, beside what is published."""
 
-from benchmarks.report import table
+from experiments.markdown import table
 from experiments.statistics import Results, first
 
 # Of others, for one stochastic layer: published values of log p(x) of the MNIST test set, in nats.

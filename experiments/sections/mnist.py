@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from benchmarks.report import table
 from experiments import drawing
+from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,

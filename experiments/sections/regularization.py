@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.report import table
 from experiments import drawing
+from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,
