@@ -144,9 +144,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--results must be readable. Received: {error}. Change its permissions.")
     print(f"{len(selected)} runs, {len(waiting)} to do", flush=True)
     if options.list:
-        for run in selected:
-            command = run.command or "without a KL term, which no command has"
-            print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
+        try:
+            for run in selected:
+                command = run.command or "without a KL term, which no command has"
+                print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
+            sys.stdout.flush()
+        except BrokenPipeError:  # of `| head`; what is still to be written goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if not waiting:
         return 0

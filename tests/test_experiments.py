@@ -5,6 +5,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -224,6 +226,14 @@ class TestRunner:
         assert f"{damaged.name}: failed, see {tmp_path}" in said
         assert run.is_done(left, tmp_path / "results")
         assert not run.is_done(damaged, tmp_path / "results")
+
+    def test_a_list_may_be_cut_off(self):
+        command = f"'{sys.executable}' -m experiments.run --list | head -1"
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
 
     def test_shares_of_the_cores(self, monkeypatch):
         monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
