@@ -44,9 +44,9 @@ def render(found: dict[str, Results]) -> str:
         "`make results` trains, measures and writes all of this; `make results-quick` makes a reduced version, in "
         "minutes. `python -m experiments.report` makes this page from the numbers in `results/`. ±, and a bar in a figure, is "
         "a standard error over seeds where nothing else is said; differences are those of runs with equal seeds, in bold "
-        "where zero lies outside the 95 % interval of Student's t. If no difference were real, one in twenty of those over "
-        "seeds would be in bold; of those over seeds and images, whose degrees of freedom are estimates, one or two in "
-        "twenty with three seeds, and up to three with two. Where the cells of a row have different numbers of seeds, "
+        "where zero lies outside the 95 % interval of Student's t. If no difference were real, one in twenty of those whose "
+        "error is over seeds would still be in bold; where it is over seeds and images, with estimated degrees of freedom, "
+        "one or two in twenty with three seeds or more, and up to three with two. Where the cells of a row have different numbers of seeds, "
         "the smallest is given.",
         "",
     ]

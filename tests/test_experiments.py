@@ -745,6 +745,12 @@ class TestClaims:
                 assert estimator.difference(mnist_cells[name], noisy).is_better
             assert not estimator.difference(mixture, single).is_certain
 
+    def test_most_noise_is_worse_on_mnist(self, mnist_cells):
+        names = [f"dvae-{kind}-{level}" for kind in mnist.NOISES for level in (5, 10, 15)]
+        for estimator in statistics.ESTIMATORS:
+            beyond = [mnist.beyond_vae(mnist_cells, name, estimator) for name in names]
+            assert sum(value.is_certain for value in beyond) > len(names) / 2
+
     @pytest.mark.parametrize("kind", mnist.NOISES)
     def test_no_kind_of_noise_is_better_on_mnist(self, mnist_cells, kind):
         sampled = []

@@ -72,10 +72,10 @@ def section(cells: Results) -> list[str]:
     return [
         "## What denoising buys elsewhere",
         "",
-        f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {epochs} epochs. The DAE is the same "
-        "architecture and training, its latents drawn as before, without the KL term. PSNR in dB of the denoised image, "
-        "E[x|z] at the mean of q(z|x~), which is grey, against the clean one, which is binary. Probe: accuracy in % of a logistic regression on the "
-        "latents of clean training images, tested on noisy ones. Weights after the last epoch.",
+        f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {epochs} epochs. The DAE, a denoising "
+        "auto-encoder, has the same architecture and training, and its latents are still sampled, but it has no KL term. PSNR in dB of the denoised image, "
+        "E[x|z] at the mean of q(z|x~), which is grey, against the clean one, which is binary. Probe: accuracy in % of a logistic regression fitted on the "
+        "latents of clean training images and tested on those of noisy test images. Weights after the last epoch.",
         "",
         "![PSNR and probe accuracy against training noise](images/results-denoising.png)",
         "",

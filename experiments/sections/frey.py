@@ -121,10 +121,10 @@ def section(cells: Results) -> list[str]:
         "importance sampling; and the leak](images/results-frey.png)",
         "",
         f"The model, by annealing: {by_annealing['count']} test images, {by_annealing['num_chains']} chains of "
-        f"{by_annealing['num_temperatures']} temperatures, an effective "
-        f"{effective_sizes(cells, 'annealed', 'best')} of the chains: these, too, are loose lower bounds. The errors of "
-        f"differences are those over seeds and over images: of these, {NUM_BLOCKS} stretches of the video, rather than "
-        "frames, are taken to be independent, so that on the contiguous split little is certain. Different splits test "
+        f"{by_annealing['num_temperatures']} temperatures; the effective number of chains is "
+        f"{effective_sizes(cells, 'annealed', 'best')}, so that the estimates are loose lower bounds. The errors of "
+        f"differences are those over seeds and images, where {NUM_BLOCKS} stretches of the video, rather than single "
+        "frames, are taken to be independent: on the contiguous split little is certain. Different splits test "
         f"different frames; the leak is what the random split adds on the {num_shared} that both test.",
         "",
         *table(
@@ -132,8 +132,8 @@ def section(cells: Results) -> list[str]:
             *((*row, *ends) for row, *ends in zip(rows, leaks, num_seeds, strict=True)),
         ),
         f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
-        f"{best['num_test_images']} test images, an effective "
-        f"{effective_sizes(cells, 'log_likelihood', 'best')} of the samples: a loose lower bound. The errors are those over seeds.",
+        f"{best['num_test_images']} test images; the effective number of samples is "
+        f"{effective_sizes(cells, 'log_likelihood', 'best')}: a loose lower bound. The errors are those over seeds.",
         "",
         *table(
             (*head, "seeds"),

@@ -81,12 +81,12 @@ def section(cells: Results) -> list[str]:
         "",
         f"mlp 784-200-200-50, swish, dynamic binarisation, {one['epochs']} epochs of "
         f"{one['num_training_images']:,} images, cosine schedule, the plain reparameterised gradient; nats per image. The "
-        "weights are the best by validation bound, the one that was trained: with corrupted inputs, where there is noise. "
+        "weights are those with the best validation value of the trained bound, on corrupted inputs where there is noise. "
         f"log p(x) is by importance sampling with {best['log_likelihood']['num_samples']:,} samples on "
-        f"{best['num_test_images']:,} test images: a lower bound, which depends on the encoder a little: an effective "
-        f"{effective_sizes(cells, 'log_likelihood', 'best')} of the samples count. The annealed estimate, on "
-        f"{best['annealed']['count']} of the images, does not use the encoder; an effective "
-        f"{effective_sizes(cells, 'annealed', 'best')} of its {best['annealed']['num_chains']} chains count. The errors of "
+        f"{best['num_test_images']:,} test images: a lower bound, which depends on the encoder, too: the effective number "
+        f"of samples is {effective_sizes(cells, 'log_likelihood', 'best')}. The annealed estimate, on "
+        f"{best['annealed']['count']} of the images, does not use the encoder; the effective number of its "
+        f"{best['annealed']['num_chains']} chains is {effective_sizes(cells, 'annealed', 'best')}. The errors of "
         "its differences are those over seeds and images, all others those over seeds.",
         "",
         "![What each cell of the table of bounds adds to the VAE's log p(x)](images/results-mnist.png)",

@@ -118,8 +118,8 @@ def _table_of_posteriors(cells: Results) -> list[str]:
         "### Does the tighter bound give the regularisation back?",
         "",
         "1,000 training images, 15 % noise; annealed log p(x). Conditional, M=5 is the bound of M=1 with its gradient "
-        "averaged over five noises in each step; the mixture bound is a tighter one. What each of the two does shows "
-        "beside the other: averaging in the first difference, the tighter bound in the last.",
+        "averaged over five noises in each step; the mixture bound is a tighter one. The first difference shows what "
+        "averaging does, the last what the tighter bound adds to it.",
         "",
         *table(*rows),
     ]
@@ -140,8 +140,8 @@ def section(cells: Results) -> list[str]:
     lines = [
         "## Where corruption helps the likelihood, and where it does not",
         "",
-        "Is corruption a regulariser, which pays where images are few, or always the same pixels? Does drawing their "
-        "pixels anew do that work already? Does a tighter bound give it back? [Choosing "
+        "Is corruption a regulariser, which pays where images are few, or where their pixels are always the same? Does "
+        "drawing the pixels anew do the same work? Does a tighter bound undo it? [Choosing "
         "noise](noise.md#does-noise-raise-the-likelihood) answers in words.",
         "",
         "MNIST, mlp 784-200-200-50 with tanh, salt-and-pepper noise, bound elbo; nats. Static: "
@@ -159,11 +159,11 @@ def section(cells: Results) -> list[str]:
         "",
         "Annealed importance sampling starts from the prior and knows nothing of the encoder. It, too, is a lower bound "
         f"in expectation, but one of the decoder alone. {by_annealing['count']} test images, "
-        f"{by_annealing['num_chains']} chains of {by_annealing['num_temperatures']} temperatures, of which an effective "
-        f"{effective_sizes(cells, 'annealed', *WEIGHTS)} count: the fewer, the looser the bound. The error of a "
-        "difference is that over seeds and images, its degrees of freedom by Welch and Satterthwaite. log p(x) itself "
-        f"has an error over images of {min(errors):.1f} to {max(errors):.1f} nats, which differences on the same images "
-        "have not.",
+        f"{by_annealing['num_chains']} chains of {by_annealing['num_temperatures']} temperatures; the effective "
+        f"number of chains is {effective_sizes(cells, 'annealed', *WEIGHTS)}: the smaller, the looser the bound. The "
+        "error of a difference is that over seeds and images, its degrees of freedom by Welch and Satterthwaite. The "
+        f"VAE's column has its error over seeds; that over images is {min(errors):.1f} to {max(errors):.1f} nats, most of "
+        "which cancels in differences on the same images.",
         "",
     ]
     for of in WEIGHTS:
@@ -172,10 +172,10 @@ def section(cells: Results) -> list[str]:
         "### Model and encoder: log p(x) by importance sampling",
         "",
         f"{one['log_likelihood']['num_samples']} samples of the encoder's posterior, "
-        f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared, and a lower bound, to "
-        "which the encoder belongs: where few images have trained it, few of the samples count, here an effective "
-        f"{effective_sizes(cells, 'log_likelihood', *WEIGHTS)}, and a difference is in part one of encoders. Errors are "
-        "those over seeds, of these test images.",
+        f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared: a lower bound that "
+        "depends on the encoder, too. The effective number of samples is "
+        f"{effective_sizes(cells, 'log_likelihood', *WEIGHTS)}, and tends to be smallest where few images trained the "
+        "encoder; a difference is then in part one of encoders. Errors are those over seeds, on these test images.",
         "",
     ]
     for of in WEIGHTS:
