@@ -56,7 +56,10 @@ def render(found: dict[str, Results]) -> str:
 
 
 def with_tables(text: str, tables: dict[str, list[str]]) -> str:
-    """Return a page with the tables between its marks, <!-- table NAME --> and <!-- end -->."""
+    """Return a page with the tables between its marks, <!-- table NAME --> and <!-- end -->.
+
+    A table without numbers says so, rather than keep those of other results.
+    """
 
     def filled(found: re.Match) -> str:
         lines = tables.get(found["name"], ["Not measured.", ""])

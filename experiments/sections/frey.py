@@ -27,7 +27,7 @@ from experiments.statistics import (
 
 SPLITS = ("contiguous", "random")
 LIKELIHOODS = ("gaussian", "discretized_logistic")
-# Of the leak: beside each other, for their errors overlap.
+# Of the leak: how far to the right, for errors would cover each other, and how it is drawn.
 LEAK_STYLES = {
     "gaussian": (0.0, {"fmt": "o-", "color": "0.1", "markersize": 5}),
     "discretized_logistic": (0.25, {"fmt": "s--", "color": "0.5", "markersize": 5}),
@@ -145,10 +145,9 @@ def section(cells: Results) -> list[str]:
 def draw(cells: Results) -> Figure:
     """Draw log p(x) against noise for each likelihood, and the leak of the random split."""
     likelihoods = [x for x in LIKELIHOODS if any(f"-{x}-" in name for name in cells)]
-    figure, panels = plt.subplots(
-        1, len(likelihoods) + 1, figsize=(12, 3.8), squeeze=False, layout="constrained"
-    )
-    *of_likelihoods, of_leak = panels[0]
+    figure, panels = plt.subplots(1, len(likelihoods) + 1, figsize=(12, 3.8), layout="constrained")
+    *of_likelihoods, of_leak = panels
+    found = by_level(cells)
     for axes, likelihood in zip(of_likelihoods, likelihoods, strict=True):
         for split, colour in zip(SPLITS, ("tab:blue", "tab:orange"), strict=True):
             names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
@@ -158,19 +157,19 @@ def draw(cells: Results) -> Figure:
                 values = [over_seeds(cells[name], key) for name in names]
                 label = f"{split} split, {estimator.label}"
                 drawing.plot(axes, places, values, color=colour, label=label, **drawing.STYLES[key])
-        axes.set_title(f"{_words(likelihood).capitalize()} likelihood", fontsize=10)
-        leaks = {level: leak(**rows) for x, level, rows in by_level(cells) if x == likelihood}
+        title = f"{_words(likelihood).capitalize()} likelihood"
+        axes.set_title(title, fontsize=10)
+        leaks = {level: leak(**of_splits) for x, level, of_splits in found if x == likelihood}
         right, style = LEAK_STYLES[likelihood]
         places = [level + right for level in leaks]
-        label = f"{_words(likelihood).capitalize()} likelihood"
-        drawing.plot(of_leak, places, list(leaks.values()), label=label, **style)
+        drawing.plot(of_leak, places, list(leaks.values()), label=title, **style)
     of_leak.set_title("Leak, on frames that both splits test", fontsize=10)
-    of_leak.set_ylabel("random - contiguous, nats".replace("-", "\N{MINUS SIGN}"))
+    of_leak.set_ylabel("random \N{MINUS SIGN} contiguous, nats")
     of_leak.set_ylim(bottom=0)
     of_leak.legend(frameon=False, loc="lower right")
-    for axes in panels[0]:
+    for axes in panels:
         axes.set_xlabel("training noise, % of the pixels' range")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("log p(x) of its test images, nats")
-    drawing.legend_below(figure, panels[0, 0])
+    panels[0].set_ylabel("log p(x) of its test images, nats")
+    drawing.legend_below(figure, panels[0])
     return figure
