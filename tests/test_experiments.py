@@ -612,8 +612,7 @@ class TestClaims:
         every = [value for values in found.values() for value in values]
         assert not any(value.is_better for value in every)
         assert sum(value.is_certain for value in every) > len(every) / 2
-        open_at = [key for key, (*_, high) in found.items() if not high.is_certain]
-        assert open_at == [("dynamic", 1000)]
+        assert all(high.is_certain for *_, high in found.values())
 
     def test_last_weights_gain_where_few_images_are_binarised_once(self, cells):
         found = self.beyond_vae(cells, "annealed", "last")
@@ -668,31 +667,23 @@ class TestClaims:
         assert min(more["static", 1000]) > 2
         assert max(more["dynamic", 300][1:]) < -2
 
-    def test_importance_sampling_prefers_noise_on_the_contiguous_split(self, frey_cells):
-        beyond = [
-            statistics.difference(
-                frey_cells[f"contiguous-{family}-{level}"],
-                frey_cells[f"contiguous-{family}-0"],
-                "log_likelihood",
-            )
-            for family in frey.LIKELIHOODS
-            for level in ("2_5", "5", "7_5", "10")
-        ]
-        assert all(difference.value > 0 for difference in beyond)
-        assert sum(difference.is_better for difference in beyond) > len(beyond) / 2
+    @pytest.mark.parametrize("family", frey.LIKELIHOODS)
+    def test_importance_sampling_prefers_noise_on_the_contiguous_split(self, frey_cells, family):
+        base = frey_cells[f"contiguous-{family}-0"]
+        for level in ("2_5", "5", "7_5", "10"):
+            noisy = frey_cells[f"contiguous-{family}-{level}"]
+            difference = statistics.difference(noisy, base, "log_likelihood")
+            assert difference.value > 0
+            assert difference.is_better == (level != "10")
 
-    def test_noise_is_not_better_on_frey_faces(self, frey_cells):
-        for family in frey.LIKELIHOODS:
-            for split in frey.SPLITS:
-                base = frey_cells[f"{split}-{family}-0"]
-                for level in ("2_5", "5", "7_5", "10"):
-                    noisy = frey_cells[f"{split}-{family}-{level}"]
-                    found = frey.beyond_no_noise(noisy, base)
-                    assert not found.is_better
-                    if split == "contiguous":
-                        assert not found.is_certain
-                    elif level == "10":
-                        assert found.is_certain
+    @pytest.mark.parametrize("family", frey.LIKELIHOODS)
+    def test_noise_is_not_better_on_frey_faces(self, frey_cells, family):
+        for split in frey.SPLITS:
+            base = frey_cells[f"{split}-{family}-0"]
+            for level in ("2_5", "5", "7_5", "10"):
+                found = frey.beyond_no_noise(frey_cells[f"{split}-{family}-{level}"], base)
+                assert not found.is_better
+                assert found.is_certain == (split == "random" and level != "2_5")
 
     def test_random_split_leaks(self, frey_cells):
         leaks = [frey.leak(**of_splits) for *_, of_splits in frey.by_level(frey_cells)]
@@ -824,10 +815,8 @@ class TestPages:
     def test_speed_is_what_the_benchmarks_measured(self):
         assert (ROOT / "docs" / "speed.md").read_text() == speed.render()
 
-    def test_committed_numbers_are_of_declared_runs(self):
-        declared = {each.name: each for each in ALL}
+    def test_committed_numbers_are_those_of_the_declared_runs(self):
         paths = list((ROOT / "results").glob("*/*/metrics.json"))
         names = {str(path.parent.relative_to(ROOT / "results")) for path in paths}
-        assert names
-        assert names <= set(declared)
-        assert all(run.is_done(declared[name], ROOT / "results") for name in names)
+        assert names == {each.name for each in ALL}
+        assert all(run.is_done(each, ROOT / "results") for each in ALL)
