@@ -376,13 +376,20 @@ class TestTables:
         assert "| gaussian | 0 % | 5.50 ± 0.50 |  | 8.67 ± 6.84 |  | 2 |" in lines  # sampled
         assert "| discretized logistic | 5 % |  |  | -3.00 |  |  | 0 |" in lines
         assert "random split adds on the 4 that both test" in "\n".join(lines)
-        other = {0: measured(20.0)}
-        other[0]["best"]["annealed"] |= {"digests": ["e", "f", "g", "h"]}
-        lines = frey.section(cells | {"random-gaussian-0": other})  # as where few are annealed
-        assert "| gaussian | 0 % | 10.50 ± 0.50 |  | 20.00 |  |  | 1 |" in lines
         of_leak = frey.draw(cells).axes[-1]
         heights = of_leak.containers[0][0].get_ydata()
         assert heights == pytest.approx([10.0, math.nan], nan_ok=True)  # of 0 and of 2.5 %
+
+    def test_without_shared_frames_there_is_no_leak(self):
+        """As in `make results-quick`, which anneals few frames."""
+        cells = {"contiguous-gaussian-0": {0: measured(10.0)}}
+        cells["random-gaussian-0"] = {0: measured(20.0)}
+        cells["random-gaussian-0"][0]["best"]["annealed"] |= {"digests": ["e", "f", "g", "h"]}
+        lines = frey.section(cells)
+        assert "| gaussian | 0 % | 10.00 |  | 20.00 |  |  | 1 |" in lines
+        assert "what the random one leaks cannot be told" in "\n".join(lines)
+        assert len(frey.draw(cells).axes) == 1
+        assert len(frey.draw({"contiguous-gaussian-0": {0: measured(10.0)}}).axes) == 1
 
     def test_leak_is_of_the_frames_that_both_splits_test(self, rng):
         """Frames 1, 3 and 4 are in both, in three of the contiguous split's four blocks."""
