@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,8 +27,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a page takes for granted.
 NAMES = {"README.md": lambda: {"images": np.zeros((200, 28, 28, 1), np.float32)}}
 
-# `python`, as the pages call it.
-PYTHON = """#!{python}
+# What `python` does, as the pages call it.
+PYTHON = """
 import os, sys
 
 LITTLE = {{
@@ -78,13 +79,14 @@ def workspace(tmp_path_factory, data_directory):
     (path / "tests").symlink_to(ROOT / "tests")
     commands = path / "bin"
     commands.mkdir()
-    script = PYTHON.format(python=sys.executable, has_data=data_directory is not None)
-    (commands / "python").write_text(script)
-    (commands / "make").write_text(
-        '#!/bin/sh\nexec /usr/bin/env -i PATH=/usr/bin:/bin make -n "$@"\n'
-    )
-    for command in commands.iterdir():
-        command.chmod(0o755)
+    script = path / "do_little.py"
+    script.write_text(PYTHON.format(has_data=data_directory is not None))
+    for name, words in {
+        "python": [sys.executable, str(script)],
+        "make": ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "make", "-n"],
+    }.items():
+        (commands / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        (commands / name).chmod(0o755)
     done = subprocess.run(
         [commands / "python", "train.py", "--run-dir", "RUN_DIR"],
         cwd=path, capture_output=True, text=True, check=False,

@@ -409,7 +409,7 @@ class TestCommand:
     def test_a_full_disk_takes_one_line(self, run_dir, tmp_path):
         copy = tmp_path / "copy"
         shutil.copytree(run_dir, copy)
-        words = f"ulimit -f 20; {sys.executable} -m dvae_tf.export '{copy}' --version 9"
+        words = f"ulimit -f 20; '{sys.executable}' -m dvae_tf.export '{copy}' --version 9"
         result = subprocess.run(["bash", "-c", words], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 2
         lines = [line for line in result.stderr.splitlines() if line.startswith("python -m")]
