@@ -84,25 +84,9 @@ class DiscretizedLogistic(tfd.Distribution):
         return tf.where(outside, -float("inf"), log_mass)
 
     def _moments(self):
-        """Return E[X] and E[X^2], from the survival function of each level.
-
-        With K = 255 X: E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
-        level by level, so that memory stays that of one image.
-        """
-
-        def add_level(k, first, second):
-            k_float = tf.cast(k, tf.float32)
-            survival = tf.sigmoid((self.loc - (k_float + 0.5) / (LEVELS - 1)) / self.scale)
-            return k + 1, first + survival, second + (2.0 * k_float + 1.0) * survival
-
-        zeros = tf.zeros_like(self.loc + self.scale)
-        _, first, second = tf.while_loop(
-            lambda k, *_: k < LEVELS - 1,
-            add_level,
-            (tf.constant(0), zeros, zeros),
-            maximum_iterations=LEVELS - 1,
-        )
-        return first / (LEVELS - 1), second / (LEVELS - 1) ** 2
+        # Outside a graph the loop would be one of Python, and take most of the time of a denoiser.
+        function = _moments_in_a_graph if tf.executing_eagerly() else _moments
+        return function(self.loc, self.scale)
 
     def _mean(self):
         return self._moments()[0]
@@ -120,3 +104,28 @@ class DiscretizedLogistic(tfd.Distribution):
         u = randomness.uniform(shape, seed) + 2.0**-25  # the midpoint: never 0 or 1
         latent = self.loc + self.scale * (tf.math.log(u) - tf.math.log1p(-u))
         return tf.clip_by_value(tf.round(latent * (LEVELS - 1)), 0.0, LEVELS - 1) / (LEVELS - 1)
+
+
+def _moments(loc: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return E[X] and E[X^2], from the survival function of each level.
+
+    With K = 255 X: E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
+    level by level, so that memory stays that of one image.
+    """
+
+    def add_level(k, first, second):
+        k_float = tf.cast(k, tf.float32)
+        survival = tf.sigmoid((loc - (k_float + 0.5) / (LEVELS - 1)) / scale)
+        return k + 1, first + survival, second + (2.0 * k_float + 1.0) * survival
+
+    zeros = tf.zeros_like(loc + scale)
+    _, first, second = tf.while_loop(
+        lambda k, *_: k < LEVELS - 1,
+        add_level,
+        (tf.constant(0), zeros, zeros),
+        maximum_iterations=LEVELS - 1,
+    )
+    return first / (LEVELS - 1), second / (LEVELS - 1) ** 2
+
+
+_moments_in_a_graph = tf.function(_moments, reduce_retracing=True)
