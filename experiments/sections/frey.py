@@ -112,7 +112,7 @@ def section(cells: Results) -> list[str]:
     found = [of_splits for *_, of_splits in by_level(cells)]
     whole = next((of_splits for of_splits in found if all(of_splits.values())), None)
     num_shared = len(in_both(**whole)) if whole else 0
-    leaks = [leak(**of_splits) for of_splits in found]
+    leaks = [certain(leak(**of_splits)) for of_splits in found]
     num_seeds = [min(len(x) for x in of_splits.values()) for of_splits in found]
     on_shared = (
         f"the leak is what the random split adds on the {num_shared} that both test."
@@ -139,10 +139,7 @@ def section(cells: Results) -> list[str]:
         "",
         *table(
             (*head, "leak", "seeds"),
-            *(
-                (*row, certain(value), count)
-                for row, value, count in zip(rows, leaks, num_seeds, strict=True)
-            ),
+            *((*row, *ends) for row, *ends in zip(rows, leaks, num_seeds, strict=True)),
         ),
         f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
         f"{best['num_test_images']} test images; the effective number of samples is "
