@@ -14,17 +14,10 @@ import keras
 import numpy as np
 from cyclopts import Parameter
 
-from dvae_tf import (
-    DVAE,
-    commands,
-    configuration,
-    datasets,
-    evaluation,
-    experiment,
-    figures,
-    files,
-    report,
-)
+from dvae_tf import DVAE, commands, datasets, figures, files
+from dvae_tf.evaluation import measuring as evaluation
+from dvae_tf.evaluation import report
+from dvae_tf.runs import configuration, experiment
 
 app = commands.app(
     "evaluate.py",

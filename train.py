@@ -9,7 +9,9 @@ from pathlib import Path
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import commands, configuration, datasets, experiment, export
+from dvae_tf import commands, datasets
+from dvae_tf.runs import configuration, experiment
+from dvae_tf.serving import export
 
 
 def main(arguments: list[str] | None = None) -> int:

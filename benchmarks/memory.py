@@ -18,7 +18,8 @@ import keras
 import numpy as np
 from growth import BENCHMARKS, resident_mib
 
-from dvae_tf import configuration, experiment, export
+from dvae_tf.runs import configuration, experiment
+from dvae_tf.serving import export
 from serving import running_server
 
 EPOCHS = 200

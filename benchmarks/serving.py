@@ -158,7 +158,8 @@ def main() -> None:
     options = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(ROOT / "serving")]
 
-    from dvae_tf import DVAE, corruptions, export, networks
+    from dvae_tf import DVAE, corruptions, networks
+    from dvae_tf.serving import export
 
     encoder, decoder = networks.mlp((28, 28, 1), LATENT_DIM, hidden=HIDDEN, activation="swish")
     model = DVAE(encoder, decoder, corruption=corruptions.SaltPepper(0.1))

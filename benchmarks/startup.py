@@ -33,7 +33,8 @@ def run_with_clocks(arguments: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    from dvae_tf import commands, configuration, experiment, export  # noqa: F401
+    from dvae_tf.runs import experiment
+    from dvae_tf.serving import export
 
     mark("import")
 

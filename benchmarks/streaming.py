@@ -24,7 +24,7 @@ import numpy as np
 import PIL.Image
 from growth import BENCHMARKS, resident_mib
 
-from dvae_tf import configuration, experiment
+from dvae_tf.runs import configuration, experiment
 
 SMALL = 2_000
 BATCH_SIZE = 100

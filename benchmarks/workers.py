@@ -45,7 +45,8 @@ def train_here(network: str) -> dict:
     import keras
     from growth import random_images
 
-    from dvae_tf import configuration, datasets, experiment, networks, workers
+    from dvae_tf import datasets, networks
+    from dvae_tf.runs import configuration, experiment, workers
 
     strategy = workers.strategy("multiworker" if os.environ.get("TF_CONFIG") else "none")
     config = configuration.resolve(

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import counts, randomness, streaming
-from dvae_tf.images import has_8_bit_scale
-from dvae_tf.streaming import DatasetError, Streamed, first_line
+from dvae_tf import counts, randomness
+from dvae_tf.data import streaming
+from dvae_tf.data.streaming import DatasetError, Streamed, first_line
+from dvae_tf.kinds.image.checks import has_8_bit_scale
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _MAX_CHANNELS = 4  # of a PNG
@@ -504,7 +505,7 @@ def _read_tfds(builder, split: str) -> Split:
 def _load_frey(data_dir: str | None) -> Split:
     import tensorflow_datasets as tfds
 
-    from dvae_tf import frey_faces
+    from dvae_tf.kinds.image import frey_faces
 
     root = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     manual_file = root / "downloads" / "manual" / frey_faces.FILE_NAME

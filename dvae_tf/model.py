@@ -7,7 +7,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, corruptions, counts, images, layers, likelihood, randomness
+from dvae_tf import bounds, corruptions, counts, layers, randomness
+from dvae_tf.evidence import likelihood
+from dvae_tf.kinds.image import checks as images
 
 OBJECTIVES = ("elbo", "iwae")
 POSTERIORS = ("conditional", "mixture")

@@ -48,7 +48,7 @@ def _command(
     try:
         import uvicorn
 
-        from dvae_tf import rest
+        from dvae_tf.serving import rest
     except ImportError as error:
         raise ValueError(
             f"Serving needs Starlette and uvicorn ({error}). Run: pip install 'dvae-tf[serving]'"

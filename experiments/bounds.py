@@ -18,7 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.special import logsumexp
 
-from dvae_tf import commands, configuration, experiment
+from dvae_tf import commands
+from dvae_tf.runs import configuration, experiment
 from experiments.linear_gaussian import LinearGaussian
 from experiments.parser import Parser
 
@@ -103,9 +104,10 @@ def trained(run_dir: Path) -> dict:
     """
     import tensorflow as tf
 
-    from dvae_tf import DVAE, datasets, likelihood, randomness
-    from dvae_tf.evaluation import as_json
-    from dvae_tf.metrics import summarize
+    from dvae_tf import DVAE, datasets, randomness
+    from dvae_tf.evaluation.measuring import as_json
+    from dvae_tf.evaluation.metrics import summarize
+    from dvae_tf.evidence import likelihood
 
     config = experiment.read_configuration(run_dir)
     if config.dataset != "mnist" or config.noise == "none":

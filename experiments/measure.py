@@ -5,17 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from dvae_tf import (
-    corruptions,
-    datasets,
-    evaluation,
-    experiment,
-    likelihood,
-    metrics,
-    randomness,
-)
-from dvae_tf.configuration import Configuration
+from dvae_tf import corruptions, datasets, randomness
+from dvae_tf.evaluation import measuring as evaluation
+from dvae_tf.evaluation import metrics
+from dvae_tf.evidence import likelihood
 from dvae_tf.model import DVAE
+from dvae_tf.runs import experiment
+from dvae_tf.runs.configuration import Configuration
 from experiments.runs import Cell, Measure
 
 _SEED = 0  # of every draw: all runs see the same noisy images

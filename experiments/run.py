@@ -20,7 +20,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import commands, configuration, datasets
+from dvae_tf import commands, datasets
+from dvae_tf.runs import configuration
 from experiments import runs
 from experiments.parser import Parser
 
@@ -64,7 +65,8 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
     Raises:
         ConfigurationError: if the run directory is that of another run.
     """
-    from dvae_tf import experiment, files
+    from dvae_tf import files
+    from dvae_tf.runs import experiment
     from experiments.measure import measure
 
     config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)

@@ -38,7 +38,8 @@ from kill_and_resume import contents
 
 import evaluate
 import train
-from dvae_tf import experiment, export
+from dvae_tf.runs import experiment
+from dvae_tf.serving import export
 
 SMALL = ["--limit", "96", "--batch-size", "32", "--hidden", "8", "--latent-dim", "2"]
 RUN = [*SMALL, "--epochs", "3"]

@@ -37,7 +37,9 @@ def die() -> None:
 
 def kill_at(place: str, number: int, delay: float) -> None:
     """Have this process die at the `number`-th time that it comes to a place."""
-    from dvae_tf import callbacks, experiment, export, files
+    from dvae_tf import files
+    from dvae_tf.runs import callbacks, experiment
+    from dvae_tf.serving import export
 
     left = [number]
 

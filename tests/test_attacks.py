@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import attacks
+from dvae_tf.evaluation import attacks
 
 
 def test_finds_the_worst_direction_of_a_linear_denoiser(rng):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dvae_tf import baselines
+from dvae_tf.kinds.image import baselines
 
 
 @pytest.mark.parametrize("name", baselines.BASELINES)

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from dvae_tf import DVAE, callbacks, networks
+from dvae_tf import DVAE, networks
+from dvae_tf.runs import callbacks
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from dvae_tf import DVAE, checkpoints, networks
+from dvae_tf import DVAE, networks
+from dvae_tf.runs import checkpoints
 
 
 def make(step, rng):

@@ -3,8 +3,9 @@ from typing import get_args
 import pytest
 from conftest import ROOT
 
-from dvae_tf import configuration, corruptions, datasets, model, networks
-from dvae_tf.configuration import Configuration, ConfigurationError
+from dvae_tf import corruptions, datasets, model, networks
+from dvae_tf.runs import configuration
+from dvae_tf.runs.configuration import Configuration, ConfigurationError
 
 
 def test_choices_are_those_of_the_modules():

@@ -6,8 +6,9 @@ import pytest
 import scipy.io
 import scipy.stats
 
-from dvae_tf import datasets, frey_faces
+from dvae_tf import datasets
 from dvae_tf.datasets import DatasetError, Split
+from dvae_tf.kinds.image import frey_faces
 
 
 def numbered(count, shape=(2, 3, 1)):

@@ -15,7 +15,10 @@ from conftest import ROOT
 
 import evaluate
 import train
-from dvae_tf import datasets, experiment, likelihood, report
+from dvae_tf import datasets
+from dvae_tf.evaluation import report
+from dvae_tf.evidence import likelihood
+from dvae_tf.runs import experiment
 
 SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]
 FAST = [*SMALL, "--num-annealed", "0"]

@@ -14,7 +14,9 @@ import scipy.stats
 from conftest import ROOT
 
 from benchmarks import report as speed
-from dvae_tf import configuration, datasets, experiment, likelihood
+from dvae_tf import datasets
+from dvae_tf.evidence import likelihood
+from dvae_tf.runs import configuration, experiment
 from experiments import bounds, bounds_tables, report, run, runs, statistics
 from experiments.linear_gaussian import LinearGaussian
 from experiments.sections import denoising, frey, long, mnist, regularization

@@ -15,7 +15,8 @@ from conftest import ROOT
 from tensorflow_probability import distributions as tfd
 
 import train
-from dvae_tf import DVAE, corruptions, export, layers, networks, purity
+from dvae_tf import DVAE, corruptions, layers, networks
+from dvae_tf.serving import export, purity
 
 SHAPE = (6, 5, 1)
 

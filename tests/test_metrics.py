@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import skimage.metrics
 
-from dvae_tf import metrics
+from dvae_tf.evaluation import metrics
 
 
 def test_summary_against_scipy(rng):

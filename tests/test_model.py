@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from dvae_tf import DVAE, callbacks, corruptions, layers, networks
+from dvae_tf import DVAE, corruptions, layers, networks
+from dvae_tf.runs import callbacks
 
 SHAPE = (8, 6, 1)
 

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from dvae_tf import DVAE, corruptions, datasets, experiment, layers, networks
-from dvae_tf.configuration import Configuration
+from dvae_tf import DVAE, corruptions, datasets, layers, networks
+from dvae_tf.runs import experiment
+from dvae_tf.runs.configuration import Configuration
 
 SHAPE = (8, 6, 1)
 UNIT_ROUNDOFF = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}

@@ -11,20 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dvae_tf import (
-    DVAE,
-    callbacks,
-    checkpoints,
-    commands,
-    configuration,
-    corruptions,
-    datasets,
-    experiment,
-    layers,
-    likelihood,
-    networks,
-    randomness,
-)
+from dvae_tf import DVAE, commands, corruptions, datasets, layers, networks, randomness
+from dvae_tf.evidence import likelihood
+from dvae_tf.runs import callbacks, checkpoints, configuration, experiment
 
 FLAGS = ["--" + name.replace("_", "-") for name in configuration.Configuration.__annotations__]
 NUMBERS = st.one_of(

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dvae_tf import purity
+from dvae_tf.serving import purity
 
 
 class Module(tf.Module):

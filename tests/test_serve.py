@@ -27,7 +27,8 @@ from conftest import ROOT
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from dvae_tf import DVAE, corruptions, export, networks, rest, serve
+from dvae_tf import DVAE, corruptions, networks, serve
+from dvae_tf.serving import export, rest
 
 SHAPE = (6, 5, 1)
 

@@ -12,7 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from test_serve import SHAPE, server, small_model
 
-from dvae_tf import corruptions, export
+from dvae_tf import corruptions
+from dvae_tf.serving import export
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from dvae_tf import DVAE, corruptions, export, networks
+from dvae_tf import DVAE, corruptions, networks
+from dvae_tf.serving import export
 
 SHAPE = (6, 5, 1)
 

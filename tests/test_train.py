@@ -16,7 +16,9 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, configuration, experiment, likelihood
+from dvae_tf import DVAE
+from dvae_tf.evidence import likelihood
+from dvae_tf.runs import configuration, experiment
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]
 
@@ -153,7 +155,7 @@ def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dvae_tf.callbacks.ImageGrid.on_epoch_begin", stop)
+        patch.setattr("dvae_tf.runs.callbacks.ImageGrid.on_epoch_begin", stop)
         assert train.main([*arguments, "--run-dir", "stopped"]) == 130
     assert len(read(tmp_path / "stopped" / "history.csv")) == 3
     assert len(list((tmp_path / "stopped" / "checkpoints").iterdir())) == num_kept
@@ -288,7 +290,7 @@ def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
     words = ["--dataset", "x.npy", *SMALL[2:], "--epochs", "1", "--run-dir"]
     assert train.main([*words, "a run"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("dvae_tf.callbacks.ImageGrid.on_epoch_begin", stop)
+        patch.setattr("dvae_tf.runs.callbacks.ImageGrid.on_epoch_begin", stop)
         assert train.main([*words, "stopped"]) == 130
     assert capsys.readouterr().err.splitlines()[-1].endswith("train.py --resume stopped")
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
@@ -353,7 +355,7 @@ def bad_data(tmp_path, rng):
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(arguments, message, bad_data, monkeypatch, capsys):
-    from dvae_tf import frey_faces
+    from dvae_tf.kinds.image import frey_faces
 
     monkeypatch.chdir(bad_data)
     monkeypatch.setattr(frey_faces, "URL", "http://127.0.0.1:9/frey_rawface.mat")

@@ -11,7 +11,8 @@ import tensorflow as tf
 from conftest import ROOT
 
 from benchmarks.local_cluster import environments
-from dvae_tf import DVAE, corruptions, networks, randomness, workers
+from dvae_tf import DVAE, corruptions, networks, randomness
+from dvae_tf.runs import workers
 
 # One step of gradient descent on one global batch, in each of two processes.
 WORKER = """

@@ -5,7 +5,8 @@ import time
 import keras
 import workloads as w
 
-from dvae_tf import configuration, datasets, experiment
+from dvae_tf import datasets
+from dvae_tf.runs import configuration, experiment
 
 
 class _Clock(keras.callbacks.Callback):

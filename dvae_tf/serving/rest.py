@@ -36,7 +36,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dvae_tf import corruptions, export, templating
+from dvae_tf import corruptions, templating
+from dvae_tf.serving import export
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dvae_tf import figures, templating
-from dvae_tf.evaluation import Evaluation
+from dvae_tf.evaluation.measuring import Evaluation
 
 METHODS = {
     "noisy": "noisy input",

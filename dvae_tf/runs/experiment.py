@@ -20,22 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import (
-    callbacks,
-    checkpoints,
-    configuration,
-    corruptions,
-    datasets,
-    diagnosis,
-    figures,
-    files,
-    metrics,
-    networks,
-    randomness,
-    workers,
-)
-from dvae_tf.configuration import Configuration, ConfigurationError
+from dvae_tf import corruptions, datasets, figures, files, networks, randomness
+from dvae_tf.evaluation import metrics
 from dvae_tf.model import DVAE
+from dvae_tf.runs import callbacks, checkpoints, configuration, diagnosis, workers
+from dvae_tf.runs.configuration import Configuration, ConfigurationError
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 _NUM_SHOWN = 10

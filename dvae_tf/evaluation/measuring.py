@@ -13,19 +13,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import (
-    attacks,
-    baselines,
-    corruptions,
-    counts,
-    datasets,
-    likelihood,
-    metrics,
-    randomness,
-)
-from dvae_tf.configuration import Configuration
-from dvae_tf.metrics import Summary, summarize
+from dvae_tf import corruptions, counts, datasets, randomness
+from dvae_tf.evaluation import attacks, metrics
+from dvae_tf.evaluation.metrics import Summary, summarize
+from dvae_tf.evidence import likelihood
+from dvae_tf.kinds.image import baselines
 from dvae_tf.model import DVAE
+from dvae_tf.runs.configuration import Configuration
 
 NOISES = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
 DISCRETE = ("bernoulli", "discretized_logistic")

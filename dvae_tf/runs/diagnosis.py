@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import checkpoints, layers
+from dvae_tf import layers
 from dvae_tf.model import DVAE
+from dvae_tf.runs import checkpoints
 
 
 def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import checkpoints, counts, figures, files
+from dvae_tf import counts, figures, files
+from dvae_tf.runs import checkpoints
 
 
 class KLWarmUp(keras.callbacks.Callback):

@@ -19,7 +19,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from dvae_tf import randomness
-from dvae_tf.discretized_logistic import DiscretizedLogistic
+from dvae_tf.layers.discretized_logistic import DiscretizedLogistic
 
 register = keras.saving.register_keras_serializable(package="dvae_tf")
 
