@@ -96,9 +96,9 @@ def _load(path: Path, data_dir: str | None) -> _Run:
 
 def _check_comparable(runs: list[_Run]) -> None:
     """Refuse runs that were not trained on the same test images."""
-    first = runs[0].dataset.test.images
+    first = runs[0].dataset.test.examples
     for run in runs[1:]:
-        test = run.dataset.test.images
+        test = run.dataset.test.examples
         if test.shape != first.shape or not np.array_equal(test, first):
             raise ValueError(
                 "Runs that are compared must have the same test images: the same --dataset, --split "
@@ -123,7 +123,10 @@ def _evaluate_one(run: _Run, settings: evaluation.Settings) -> dict[str, Any]:
         report=lambda text: print(f"  {text}", flush=True),
         progress=progress,
     )
-    images = {name: figures.to_png(figure) for name, figure in report.draw(result).items()}
+    images = {
+        name: figures.to_png(figure)
+        for name, figure in report.draw(result, run.dataset.kind).items()
+    }
     settings_used = {f"evaluation: {k}": v for k, v in dataclasses.asdict(settings).items()}
     html = report.render(
         f"{run.dataset.name}, {run.model.corruption.describe()}: {run.path.resolve().name}",

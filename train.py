@@ -9,7 +9,7 @@ from pathlib import Path
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from dvae_tf import commands, datasets
+from dvae_tf import commands
 from dvae_tf.runs import configuration, experiment
 from dvae_tf.serving import export
 
@@ -64,10 +64,10 @@ def _prepare(config: configuration.Configuration) -> experiment.Run:
         data_dir = config.data_dir or saved.data_dir
         config = dataclasses.replace(saved, resume=config.resume, data_dir=data_dir)
     run = experiment.prepare(config)
-    streamed = isinstance(run.dataset.train.images, datasets.Streamed)
+    streamed = run.dataset.train.is_streamed
     print(
-        f"data:  {config.dataset}, {len(run.dataset.train.images)} training images of "
-        f"{' x '.join(map(str, run.dataset.image_shape))}{', read as needed' * streamed}, "
+        f"data:  {config.dataset}, {len(run.dataset.train)} training images of "
+        f"{' x '.join(map(str, run.dataset.example_shape))}{', read as needed' * streamed}, "
         f"binarize {config.binarize}\n"
         f"noise: {run.model.corruption.describe()}\n"
         f"model: {config.network} {' '.join(map(str, config.hidden or ()))}, "

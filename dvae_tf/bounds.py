@@ -18,6 +18,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from dvae_tf import counts
+
+OBJECTIVES = ("elbo", "iwae")
+POSTERIORS = ("conditional", "mixture")
+GRADIENTS = ("reparameterized", "doubly_reparameterized")
+
 
 def log_mean_exp(log_values: tf.Tensor, axis: int | tuple[int, ...]) -> tf.Tensor:
     """Return log((1/n) sum exp(log_values)) over `axis`, without overflow."""
@@ -41,7 +47,7 @@ def mixture_log_density(cross_log_posterior: tf.Tensor) -> tf.Tensor:
 
 
 def log_weights(
-    log_likelihood: tf.Tensor,
+    log_reconstruction: tf.Tensor,
     log_prior: tf.Tensor,
     log_posterior: tf.Tensor,
     *,
@@ -50,13 +56,13 @@ def log_weights(
     """Return log w = log p(x|z) + kl_weight (log p(z) - log q(z)).
 
     Args:
-        log_likelihood: log p(x|z_km), of the clean x.
+        log_reconstruction: log p(x|z_km), of the clean x.
         log_prior: log p(z_km).
         log_posterior: log q_m(z_km) for the conditional column of the table, the result of
             `mixture_log_density` for the mixture column.
         kl_weight: 1 for a bound on log p(x); less while the KL term is warmed up.
     """
-    return log_likelihood + kl_weight * (log_prior - log_posterior)
+    return log_reconstruction + kl_weight * (log_prior - log_posterior)
 
 
 def mean(log_w: tf.Tensor) -> tf.Tensor:
@@ -70,23 +76,23 @@ def log_mean(log_w: tf.Tensor) -> tf.Tensor:
 
 
 def analytic_elbo(
-    log_likelihood: tf.Tensor, kl: tf.Tensor, *, kl_weight: float | tf.Tensor = 1.0
+    log_reconstruction: tf.Tensor, kl: tf.Tensor, *, kl_weight: float | tf.Tensor = 1.0
 ) -> tf.Tensor:
     """Return mean_km log p(x|z_km) - kl_weight mean_m KL(q_m || p(z)).
 
     The conditional cell of the `mean` row with the KL term in closed form.
 
     Args:
-        log_likelihood: [K, M, B]
+        log_reconstruction: log p(x|z_km), [K, M, B].
         kl: KL(q_m || p(z)), [M, B]
         kl_weight: as in `log_weights`.
     """
-    return tf.reduce_mean(log_likelihood, axis=(0, 1)) - kl_weight * tf.reduce_mean(kl, axis=0)
+    return tf.reduce_mean(log_reconstruction, axis=(0, 1)) - kl_weight * tf.reduce_mean(kl, axis=0)
 
 
 def path_log_density(log_density: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> tf.Tensor:
     """Return log q(z) whose gradient flows through z alone, not through q's own parameters."""
-    explicit = log_density(tf.stop_gradient(z))
+    explicit = log_density(tf.nest.map_structure(tf.stop_gradient, z))
     return log_density(z) - explicit + tf.stop_gradient(explicit)
 
 
@@ -101,7 +107,7 @@ class DoublyReparameterized:
         estimator = DoublyReparameterized()
         z = estimator.path(z)                                   # z as it was
         log_posterior = path_log_density(log_q, z)
-        bound = estimator.log_mean(log_weights(log_likelihood, log_prior, log_posterior))
+        bound = estimator.log_mean(log_weights(log_reconstruction, log_prior, log_posterior))
 
     `log_mean` contributes one factor w^ in the backward pass, `path` the other.
     """
@@ -109,22 +115,52 @@ class DoublyReparameterized:
     def __init__(self) -> None:
         self._normalized_weights: tf.Tensor | None = None
 
-    def path(self, z: tf.Tensor) -> tf.Tensor:
-        """Return z, [K, M, B, L]; in the backward pass its gradient is multiplied by w^."""
+    def path(self, z):
+        """Return z, [K, M, B, ...]; in the backward pass its gradient is multiplied by w^."""
 
         @tf.custom_gradient
         def identity(value):
             def gradient(upstream):
                 if self._normalized_weights is None:
                     raise ValueError("`log_mean` must be called before gradients are taken.")
-                return upstream * self._normalized_weights[..., tf.newaxis]
+                weights = self._normalized_weights
+                for _ in range(len(value.shape) - len(weights.shape)):
+                    weights = weights[..., tf.newaxis]
+                return upstream * weights
 
             return tf.identity(value), gradient
 
-        return identity(z)
+        return tf.nest.map_structure(identity, z)
 
     def log_mean(self, log_w: tf.Tensor) -> tf.Tensor:
         """Return `log_mean(log_w)`, [B], and remember w^ for the backward pass."""
         total = tf.reduce_logsumexp(log_w, axis=(0, 1), keepdims=True)
         self._normalized_weights = tf.stop_gradient(tf.exp(log_w - total))  # [K, M, B]
         return log_mean(log_w)
+
+
+def check_cell(
+    *, objective: str, posterior: str, num_corruptions: int, num_samples: int, gradient: str
+) -> None:
+    """Refuse what is no cell of the table of bounds.
+
+    Raises:
+        ValueError: with the requirement, the value and the remedy.
+    """
+    for name, value, choices in (
+        ("objective", objective, OBJECTIVES),
+        ("posterior", posterior, POSTERIORS),
+        ("gradient", gradient, GRADIENTS),
+    ):
+        if value not in choices:
+            raise ValueError(
+                f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}."
+            )
+    for name, count in (("num_corruptions", num_corruptions), ("num_samples", num_samples)):
+        counts.check(name, count)
+    if gradient == "doubly_reparameterized" and (objective, posterior) != ("iwae", "conditional"):
+        raise ValueError(
+            "gradient='doubly_reparameterized' must go with objective='iwae' and "
+            f"posterior='conditional'. Received: objective={objective!r}, posterior={posterior!r}. "
+            "Use gradient='reparameterized' for this bound."
+        )

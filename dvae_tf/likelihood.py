@@ -1,6 +1,9 @@
-"""log p(x) of examples under a model: importance sampling and annealed importance sampling."""
+"""log p(x) of examples under a model: importance sampling and annealed importance sampling.
 
-from dvae_tf.evidence.likelihood import (
+log_likelihood is log p(x), in nats, larger is better; nll is its negative.
+"""
+
+from dvae_tf.evidence import (
     LogLikelihood,
     annealed_importance_sampling,
     bits_per_dimension,

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, corruptions, counts, layers, randomness
-from dvae_tf.evidence import likelihood
-from dvae_tf.kinds.image import checks as images
+from dvae_tf import bounds, corruptions, counts, densities, latents, nests, randomness
+from dvae_tf.evidence import importance_sampling
+from dvae_tf.kinds import Kind, kind_of
+from dvae_tf.kinds.kind import Example
+from dvae_tf.priors import Prior, StandardNormal
 
-OBJECTIVES = ("elbo", "iwae")
-POSTERIORS = ("conditional", "mixture")
-GRADIENTS = ("reparameterized", "doubly_reparameterized")
+# Arguments that are objects, saved as such.
+_OBJECTS = ("encoder", "decoder", "corruption", "test_corruption", "prior", "kind")
 
 # The first number folded into the seed says what the randomness is for.
 _TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING, _BINARIZATION = range(6)
@@ -41,12 +41,12 @@ class Denoised(NamedTuple):
     """A denoised batch.
 
     Attributes:
-        mean: of every pixel, [B, H, W, C].
-        stddev: standard deviation of every pixel, [B, H, W, C].
+        mean: of every value, for images [B, H, W, C].
+        stddev: standard deviation of every value, of the same shape.
     """
 
-    mean: tf.Tensor
-    stddev: tf.Tensor
+    mean: Example
+    stddev: Example
 
 
 class _RunningMeans(keras.metrics.Metric):
@@ -83,15 +83,15 @@ class DVAE(keras.Model):
     Training corrupts a clean x to x~, encodes x~ to q(z|x~), decodes z to p(x|z) and scores the
     clean x, also in the KL term:
 
-        L_dvae = E_{p(x~|x)} E_{q(z|x~)} [ log p(x|z) + log p(z) - log q(z|x~) ],  p(z) = N(0, I).
+        L_dvae = E_{p(x~|x)} E_{q(z|x~)} [ log p(x|z) + log p(z) - log q(z|x~) ].
 
     VAE, DVAE, IWAE and DIWAE are cells of one table (see `bounds`): without a corruption the model
     is a VAE, with `objective="iwae"` an IWAE.
 
-    `fit` takes batches of x, or of (x, label) whose numeric label is ignored, or of (noisy, clean) with
-    `paired=True`. Images are float32 in [0, 1], [batch, height, width, channels]. It logs the means
-    per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. That values lie in
-    [0, 1] is checked of arrays, and not of data sets. Validation scores the
+    `fit` takes batches of x, or of (x, label) whose numeric label is ignored, or of (noisy, clean)
+    with `paired=True`. An example is what `kind` says; images are float32 in [0, 1], [batch, height,
+    width, channels]. Only arrays are range-checked; `tf.data` datasets are not. `fit` logs the means
+    per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. Validation scores the
     same bound on the same corruption, with the same noise in every epoch.
 
     Under a mixed-precision policy of Keras the networks' hidden layers compute in bfloat16 or float16,
@@ -103,8 +103,8 @@ class DVAE(keras.Model):
     model, and a run that is resumed continues as if it had never stopped.
 
     Args:
-        encoder: a Keras model from images to a distribution over latent vectors [B, L].
-        decoder: a Keras model from latent vectors to a distribution over images.
+        encoder: a Keras model from examples to a distribution over latents, [B, L] or a tuple.
+        decoder: a Keras model from latents to a distribution over examples.
         corruption: p(x~|x), from `corruptions`; None corrupts nothing.
         objective: "elbo" for the mean of the log weights, "iwae" for their log-mean-exp.
         posterior: "conditional" on each corruption, or the "mixture" of the M corrupted posteriors.
@@ -119,6 +119,8 @@ class DVAE(keras.Model):
         binarize: whether training draws the pixels of every batch anew, 1 with the probability that
             is their value and else 0, as Burda et al. (2016) do. Binary images stay as they are.
         latent_dim: L, needed only when it cannot be read from the decoder's input shape.
+        prior: p(z), from `priors`; None takes the standard normal one.
+        kind: of data, from `kinds`; None takes the kind that the encoder's input shape tells.
         seed: an integer from 0 to 2**62 - 1.
 
     Raises:
@@ -140,6 +142,8 @@ class DVAE(keras.Model):
         paired: bool = False,
         binarize: bool = False,
         latent_dim: int | None = None,
+        prior: Prior | None = None,
+        kind: Kind | None = None,
         seed: int = 0,
         **kwargs,
     ):
@@ -153,7 +157,12 @@ class DVAE(keras.Model):
                     f"`{name}` must be None or made from dvae_tf.corruptions, for example "
                     f"Gaussian(0.1). Received: {name}={value!r}."
                 )
-        check_bound(
+        for name, given, base in (("prior", prior, Prior), ("kind", kind, Kind)):
+            if given is not None and not isinstance(given, base):
+                raise TypeError(
+                    f"`{name}` must be None or made from dvae_tf.{name}s. Received: {name}={given!r}."
+                )
+        bounds.check_cell(
             objective=objective,
             posterior=posterior,
             num_corruptions=num_corruptions,
@@ -182,7 +191,9 @@ class DVAE(keras.Model):
         self.gradient = gradient
         self.paired = paired
         self.binarize = binarize
-        self.latent_dim = _latent_dim(decoder) if latent_dim is None else latent_dim
+        self.prior = StandardNormal(_latent_shape(decoder, latent_dim)) if prior is None else prior
+        self.latent_dim = latents.size_of(self.prior.event_shape)
+        self.kind = kind_of(encoder) if kind is None else kind
         self.seed = seed
         randomness.as_seed(seed)  # refuses what is not a seed
         self.built = bool(encoder.built and decoder.built)
@@ -196,60 +207,54 @@ class DVAE(keras.Model):
 
     def bound_terms(
         self,
-        x: tf.Tensor,
+        x: Example,
         *,
         seed: tf.Tensor,
         corruption: corruptions.Corruption | None = None,
-        noisy: tf.Tensor | None = None,
+        noisy: Example | None = None,
     ) -> BoundTerms:
         """Evaluate the model's cell of the table on one batch.
 
         Args:
-            x: clean images, [B, H, W, C].
+            x: clean examples, [B, ...].
             seed: int32 tensor of shape [2].
             corruption: p(x~|x); None takes the model's own.
-            noisy: x~ itself, [B, H, W, C], for paired data; nothing is then corrupted.
+            noisy: x~ itself, [B, ...], for paired data; nothing is then corrupted.
         """
         m, k = self.num_corruptions, self.num_samples
         corruption_seed, latent_seed = randomness.split(seed)
         # x~_m ~ p(x~|x)
         if noisy is None:
             corruption = self.corruption if corruption is None else corruption
-            noisy = corruption(_repeat(x, m), seed=corruption_seed)  # [M B, H, W, C]
+            noisy = corruption(nests.repeat(x, m), seed=corruption_seed)  # [M B, ...]
         # q_m = q(z|x~_m)
         q = self.encoder(noisy)
         # z_km ~ q_m
-        z = layers.reparameterized_sample(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
+        z = latents.draw(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
         estimator = bounds.DoublyReparameterized()
         doubly = self.gradient == "doubly_reparameterized"
         if doubly:
-            z = _merge(estimator.path(_separate(z, m)))
-        # p(x|z_km), of the clean x
-        p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
-        log_likelihood = tf.reshape(p.log_prob(_repeat(x, k * m)), [k, m, -1])
-        reconstruction = tf.reduce_mean(log_likelihood, axis=(0, 1))
+            z = nests.merge_inner(estimator.path(nests.separate(z, m, axis=1)))
+        # log p(x|z_km), of the clean x
+        log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(k, m))
+        reconstruction = tf.reduce_mean(log_reconstruction, axis=(0, 1))
         # KL(q_m || p(z))
-        prior = layers.standard_normal(q)
-        try:
-            kl = _separate(tfd.kl_divergence(q, prior), m)  # [M, B]
-        except NotImplementedError:
-            kl = tf.reduce_mean(_separate(q.log_prob(z) - prior.log_prob(z), m), axis=0)
-        elbo = bounds.analytic_elbo(log_likelihood, kl)
+        kl = nests.separate(densities.kl(q, self.prior, z), m)  # [M, B]
+        elbo = bounds.analytic_elbo(log_reconstruction, kl)
         mean_kl = tf.reduce_mean(kl, axis=0)
         if self.objective == "elbo" and self.posterior == "conditional":
-            objective = bounds.analytic_elbo(log_likelihood, kl, kl_weight=self.kl_weight)
+            objective = bounds.analytic_elbo(log_reconstruction, kl, kl_weight=self.kl_weight)
             return BoundTerms(objective, elbo, elbo, reconstruction, mean_kl)
 
-        log_prior = _separate(prior.log_prob(z), m)  # [K, M, B]
+        log_prior = nests.separate(self.prior.log_prob(z), m, axis=1)  # [K, M, B]
         if self.posterior == "mixture":
-            log_posterior = bounds.mixture_log_density(_cross_log_posterior(q, z, m))
-        elif doubly:
-            log_posterior = _separate(bounds.path_log_density(q.log_prob, z), m)
+            log_posterior = bounds.mixture_log_density(densities.cross_log_posterior(q, z, m))
         else:
-            log_posterior = _separate(q.log_prob(z), m)
-        log_w = bounds.log_weights(log_likelihood, log_prior, log_posterior)
+            log_density = q.log_prob(z) if not doubly else bounds.path_log_density(q.log_prob, z)
+            log_posterior = nests.separate(log_density, m, axis=1)
+        log_w = bounds.log_weights(log_reconstruction, log_prior, log_posterior)
         weighted = bounds.log_weights(
-            log_likelihood, log_prior, log_posterior, kl_weight=self.kl_weight
+            log_reconstruction, log_prior, log_posterior, kl_weight=self.kl_weight
         )
         if self.objective == "elbo":
             bound, objective = bounds.mean(log_w), bounds.mean(weighted)
@@ -262,10 +267,10 @@ class DVAE(keras.Model):
     # ---- training ----
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; as `keras.Model.fit`, but that arrays of clean images must be in [0, 1].
+        """Train; as `keras.Model.fit`, but that arrays of clean examples are checked.
 
         Raises:
-            ValueError: if they are not.
+            ValueError: if they are not what the kind of data requires.
         """
         self._check_arrays(x, y)
         try:
@@ -277,10 +282,10 @@ class DVAE(keras.Model):
             raise
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Validate; as `keras.Model.evaluate`, but that arrays of clean images must be in [0, 1].
+        """Validate; as `keras.Model.evaluate`, but that arrays of clean examples are checked.
 
         Raises:
-            ValueError: if they are not.
+            ValueError: if they are not what the kind of data requires.
         """
         self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
@@ -289,7 +294,7 @@ class DVAE(keras.Model):
         """Look at values before the steps, whose graphs cannot."""
         clean = y if self.paired else x
         if isinstance(clean, np.ndarray | tf.Tensor):
-            images.check(clean, self._clean_model, clean=True)
+            self.kind.check(clean, self._clean_model, clean=True)
 
     def train_step(self, data):
         loss, terms, gradient = self.training_gradient(data)
@@ -307,7 +312,9 @@ class DVAE(keras.Model):
         if self.binarize:
             # Here and not in the input pipeline, whose thread would take a core from this step.
             pixel_seed = self._step_seed(_BINARIZATION, self.optimizer.iterations)
-            x = tf.cast(randomness.uniform(tf.shape(x), pixel_seed) < x, tf.float32)
+            x = tf.nest.map_structure(
+                lambda p: tf.cast(randomness.uniform(tf.shape(p), pixel_seed) < p, tf.float32), x
+            )
         with tf.GradientTape() as tape:
             terms = self.bound_terms(x, seed=seed, noisy=noisy)
             loss = self._loss(terms)
@@ -323,7 +330,7 @@ class DVAE(keras.Model):
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
         return self._track(self._loss(terms), terms)
 
-    def _unpack(self, data) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def _unpack(self, data) -> tuple[Example, Example | None]:
         """Return (clean, noisy), or (clean, None) when the model is to corrupt by itself."""
         first, second, weight = keras.utils.unpack_x_y_sample_weight(data)
         if weight is not None:
@@ -336,18 +343,18 @@ class DVAE(keras.Model):
                 "A model made with paired=True takes batches (noisy, clean). Received: one tensor."
             )
         if self.paired:
-            return self._clean_images(second), self._as_images(first)
-        return self._clean_images(first), None
+            return self._clean_examples(second), self._as_examples(first)
+        return self._clean_examples(first), None
 
-    def _as_images(self, x) -> tf.Tensor:
-        return images.as_images(x, self.encoder)
+    def _as_examples(self, x) -> Example:
+        return self.kind.as_examples(x, self.encoder)
 
-    def _clean_images(self, x) -> tf.Tensor:
-        return images.as_images(x, self._clean_model, clean=True)
+    def _clean_examples(self, x) -> Example:
+        return self.kind.as_examples(x, self._clean_model, clean=True)
 
     @property
     def _clean_model(self) -> keras.Model | None:
-        """What takes clean images: of pairs, which may differ in size, the encoder takes the others."""
+        """The model that clean examples must fit; in pairs, the encoder takes the noisy ones."""
         return None if self.paired else self.encoder
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
@@ -403,8 +410,8 @@ class DVAE(keras.Model):
     # ---- use ----
 
     def call(self, noisy):
-        """Denoise: the mean image of p(x|z) at the posterior mean of z. Draws and corrupts nothing."""
-        return self.decoder(self.encoder(self._as_images(noisy)).mean()).mean()
+        """Denoise: the mean of p(x|z) at the posterior mean of z. Draws and corrupts nothing."""
+        return self.decoder(latents.mean(self.encoder(self._as_examples(noisy)))).mean()
 
     def build(self, input_shape=None):
         # Encoder and decoder build themselves; there is nothing else to make.
@@ -417,8 +424,8 @@ class DVAE(keras.Model):
         """Denoise by averaging over the posterior.
 
         Args:
-            noisy: [B, H, W, C]; nothing is corrupted further.
-            num_samples: S, latent samples for each image. 0 decodes the posterior mean, as `call`.
+            noisy: [B, ...]; nothing is corrupted further.
+            num_samples: S, latent samples for each example. 0 decodes the posterior mean, as `call`.
             seed: of the samples.
 
         Returns:
@@ -426,46 +433,58 @@ class DVAE(keras.Model):
             stddev: the square root of (1/S) sum_s Var[x|z_s] + Var_s E[x|z_s].
         """
         counts.check("num_samples", num_samples, 0)
-        q = self.encoder(self._as_images(noisy))
+        q = self.encoder(self._as_examples(noisy))
         if num_samples == 0:
-            p = self.decoder(q.mean())
+            p = self.decoder(latents.mean(q))
             return Denoised(p.mean(), p.stddev())
         seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
-        z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [S, B, L]
-        p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
-        means = _separate(p.mean(), num_samples, axis=0)  # [S, B, H, W, C]
-        variances = _separate(p.variance(), num_samples, axis=0)
-        variance = tf.reduce_mean(variances, 0) + tf.math.reduce_variance(means, 0)
-        return Denoised(tf.reduce_mean(means, 0), tf.sqrt(variance))
+        z = latents.draw(q, seed=seed, num_samples=num_samples)  # [S, B, L]
+        p = self.decoder(nests.merge(z))
+        means = nests.separate(p.mean(), num_samples)  # [S, B, ...]
+        variances = nests.separate(p.variance(), num_samples)
 
-    def sample(self, num_images: int, *, seed: int = 0) -> tf.Tensor:
-        """Return the mean images E[x|z] of `num_images` latents z ~ p(z): [n, H, W, C]."""
-        counts.check("num_images", num_images, 0)
+        def spread(variance, mean):
+            return tf.sqrt(tf.reduce_mean(variance, 0) + tf.math.reduce_variance(mean, 0))
+
+        return Denoised(
+            tf.nest.map_structure(lambda mean: tf.reduce_mean(mean, 0), means),
+            tf.nest.map_structure(spread, variances, means),
+        )
+
+    def sample(self, num_examples: int, *, seed: int = 0) -> Example:
+        """Return the mean examples E[x|z] of `num_examples` latents z ~ p(z): [n, ...]."""
+        counts.check("num_examples", num_examples, 0)
         seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
-        return self.decoder(randomness.normal([num_images, self.latent_dim], seed)).mean()
+        return self.decoder(self.prior.sample(num_examples, seed=seed)).mean()
 
     def elbo(self, x, *, num_samples: int = 1, seed: int = 0) -> tf.Tensor:
         """Return the ELBO of clean inputs, E_{q(z|x)}[log p(x|z)] - KL(q(z|x) || p(z)): [B], in nats.
 
         Args:
-            x: clean images, [B, H, W, C].
-            num_samples: K, latent samples for the reconstruction term.
+            x: clean examples, [B, ...].
+            num_samples: K, latent samples for the reconstruction term, and for a KL term that has no
+                closed form.
             seed: of the samples.
         """
         counts.check("num_samples", num_samples, 1)
-        x = self._clean_images(x)
+        x = self._clean_examples(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x)
-        z = layers.reparameterized_sample(q, seed=seed, num_samples=num_samples)  # [K, B, L]
-        p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
-        log_likelihood = tf.reshape(p.log_prob(_repeat(x, num_samples)), [num_samples, -1])
-        return tf.reduce_mean(log_likelihood, 0) - tfd.kl_divergence(q, layers.standard_normal(q))
+        z = latents.draw(q, seed=seed, num_samples=num_samples)  # [K, B, L]
+        log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(num_samples,))
+        return tf.reduce_mean(log_reconstruction, 0) - densities.kl(q, self.prior, z)
 
     def log_likelihood(self, x, *, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
         """Return log p(x) by importance sampling from q(z|x): [B], in nats; see `likelihood`."""
-        x = self._clean_images(x)
-        estimate = likelihood.importance_sampling(
-            self.encoder, self.decoder, x, num_samples=num_samples, seed=seed
+        x = self._clean_examples(x)
+        estimate = importance_sampling(
+            self.encoder,
+            self.decoder,
+            x,
+            prior=self.prior,
+            kind=self.kind,
+            num_samples=num_samples,
+            seed=seed,
         )
         return estimate.log_likelihood
 
@@ -473,7 +492,7 @@ class DVAE(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for name in ("encoder", "decoder", "corruption", "test_corruption"):
+        for name in _OBJECTS:
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         for name in (
             "objective",
@@ -492,76 +511,22 @@ class DVAE(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        for name in ("encoder", "decoder", "corruption", "test_corruption"):
-            config[name] = keras.saving.deserialize_keras_object(
-                config[name], custom_objects=custom_objects
-            )
+        for name in _OBJECTS:
+            if name in config:  # version 0.1 wrote neither prior nor kind
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
         return cls(**config)
 
 
-def check_bound(
-    *, objective: str, posterior: str, num_corruptions: int, num_samples: int, gradient: str
-) -> None:
-    """Refuse what is no cell of the table of bounds.
-
-    Raises:
-        ValueError: with the requirement, the value and the remedy.
-    """
-    for name, value, choices in (
-        ("objective", objective, OBJECTIVES),
-        ("posterior", posterior, POSTERIORS),
-        ("gradient", gradient, GRADIENTS),
-    ):
-        if value not in choices:
-            raise ValueError(
-                f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}."
-            )
-    for name, count in (("num_corruptions", num_corruptions), ("num_samples", num_samples)):
-        counts.check(name, count)
-    if gradient == "doubly_reparameterized" and (objective, posterior) != ("iwae", "conditional"):
-        raise ValueError(
-            "gradient='doubly_reparameterized' must go with objective='iwae' and "
-            f"posterior='conditional'. Received: objective={objective!r}, posterior={posterior!r}. "
-            "Use gradient='reparameterized' for this bound."
-        )
-
-
-def _latent_dim(decoder) -> int:
-    shape = getattr(decoder, "input_shape", None)
-    if shape is None or len(shape) != 2 or shape[1] is None:
+def _latent_shape(decoder, latent_dim: int | None) -> tuple:
+    """Return the shape of a latent: as given, or as the decoder's input says."""
+    if latent_dim is not None:
+        return (latent_dim,)
+    shape = latents.shape_of(decoder)
+    if shape is None:
         raise ValueError(
             "`latent_dim` must be given when the decoder's input shape is not known as [B, L]. "
-            f"Received: a decoder of input shape {shape}."
+            f"Received: a decoder of input shape {getattr(decoder, 'input_shape', None)}."
         )
-    return int(shape[1])
-
-
-def _repeat(x: tf.Tensor, times: int) -> tf.Tensor:
-    """[B, ...] -> [times B, ...], the whole batch one time after the other."""
-    return x if times == 1 else tf.tile(x, [times] + [1] * (x.shape.rank - 1))
-
-
-def _separate(values: tf.Tensor, count: int, axis: int | None = None) -> tf.Tensor:
-    """Split the axis of length count B in two: [..., count B, ...] -> [..., count, B, ...].
-
-    The axis is 0 for rank 1 tensors and 1 for [K, M B, ...], unless said.
-    """
-    axis = min(values.shape.rank - 1, 1) if axis is None else axis
-    shape = tf.shape(values)
-    return tf.reshape(values, tf.concat([shape[:axis], [count, -1], shape[axis + 1 :]], axis=0))
-
-
-def _merge(values: tf.Tensor) -> tf.Tensor:
-    """[K, M, B, L] -> [K, M B, L]."""
-    return tf.reshape(values, [values.shape[0], -1, values.shape[-1]])
-
-
-def _cross_log_posterior(q: tfd.Distribution, z: tf.Tensor, m: int) -> tf.Tensor:
-    """Return log q_j(z_km) for every j: [M, K, M, B].
-
-    Each z is repeated along the merged axis M B of the posteriors, so that any distribution over it
-    serves, whatever its parameters.
-    """
-    repeated = tf.tile(_separate(z, m), [1, 1, m, 1])  # [K, M, M B, L], entry j B + b being z_kmb
-    crossed = _separate(q.log_prob(repeated), m, axis=2)  # [K, M, M, B]
-    return tf.transpose(crossed, [2, 0, 1, 3])
+    return shape

@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import corruptions, counts, datasets, randomness
+from dvae_tf import corruptions, counts, datasets, likelihood, randomness
 from dvae_tf.evaluation import attacks, metrics
 from dvae_tf.evaluation.metrics import Summary, summarize
-from dvae_tf.evidence import likelihood
-from dvae_tf.kinds.image import baselines
+from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.model import DVAE
 from dvae_tf.runs.configuration import Configuration
 
-NOISES = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
-DISCRETE = ("bernoulli", "discretized_logistic")
 NUM_SAMPLES = 16  # S of the posterior-averaged estimate
 _BATCH = 500
 
@@ -101,7 +98,7 @@ def evaluate(
         progress: told (images done, images) of the longest part, log p(x).
     """
     test = dataset.test.take(slice(settings.limit))
-    images = datasets.as_float(test.images)
+    images = test.as_float()
     some = images[: settings.num_denoised]
     levels = _levels(config, settings)
     arrays: dict[str, np.ndarray] = {"images": some}
@@ -195,6 +192,8 @@ def measure_log_likelihood(
         model.encoder,
         model.decoder,
         images,
+        prior=model.prior,
+        kind=model.kind,
         num_samples=settings.num_importance_samples,
         seed=settings.seed,
         progress=progress,
@@ -208,16 +207,16 @@ def measure_log_likelihood(
         "log_likelihood": as_json(summary) | extra,
         "nll": as_json(negative) | extra,
     }
-    if config.likelihood in DISCRETE:
-        shape = images.shape[1:]
-        bits = likelihood.bits_per_dimension(estimate.log_likelihood, shape)
+    if LIKELIHOODS[config.likelihood].is_discrete():
+        num_values = int(np.prod(images.shape[1:]))
+        bits = likelihood.bits_per_dimension(estimate.log_likelihood, num_values)
         result["bits_per_dimension"] = as_json(summarize(bits))
     if settings.num_annealed == 0:
         return result
     # Neighbours are alike in data that come in order, such as the frames of a film.
     places = datasets.evenly_spaced(len(images), settings.num_annealed)
     annealed = likelihood.annealed_importance_sampling(
-        model.decoder, images[places], latent_dim=model.latent_dim, seed=settings.seed
+        model.decoder, images[places], prior=model.prior, kind=model.kind, seed=settings.seed
     )
     same = estimate.log_likelihood[places]
     result["annealed"] = {
@@ -232,8 +231,8 @@ def measure_log_likelihood(
 
 def _features(model, train: datasets.Split, test: datasets.Split, settings, arrays):
     """Return the measures of the latent space, and the probes fitted on training images."""
-    means, stddevs = posterior(model, datasets.as_float(test.images))
-    per_unit = metrics.kl_per_unit(means, stddevs)
+    means, stddevs = posterior(model, test.as_float())
+    per_unit = model.prior.kl_per_unit(means, stddevs)
     arrays |= {"latents": means, "kl_per_unit": per_unit}
     if test.labels is not None:
         arrays["labels"] = test.labels
@@ -246,7 +245,7 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
     if some.labels is None or len(np.unique(some.labels)) < 2:
         return features, {}
     labels = np.asarray(some.labels)
-    latents, _ = posterior(model, datasets.as_float(some.images))
+    latents, _ = posterior(model, some.as_float())
     return features, {
         "linear": metrics.fit_linear_probe(latents, labels),
         "nearest_neighbours": metrics.fit_nearest_neighbours(latents, labels),
@@ -256,7 +255,7 @@ def _features(model, train: datasets.Split, test: datasets.Split, settings, arra
 def probed_images(model: DVAE, train: datasets.Split, count: int, seed: int) -> datasets.Split:
     """Return the training images that probes are fitted on: binary where the model sees such alone."""
     some = datasets.in_memory(train, count)
-    return datasets.drawn_binary(some, seed, _PROBES) if model.binarize else some
+    return datasets.binarized(some, "static", seed, _PROBES) if model.binarize else some
 
 
 def _probe_accuracies(model, probes, images, labels, seed) -> list[dict[str, Any]]:
@@ -274,7 +273,7 @@ def _noises(model: DVAE, images, levels, probes, labels, seed):
     """Measure denoisers and the model itself over noise kinds and levels."""
     denoising: list[dict[str, Any]] = []
     robustness: list[dict[str, Any]] = []
-    for noise in NOISES:
+    for noise in model.kind.noises:
         for level in levels:
             corruption = corruptions.from_name(noise, level)
             noisy = _corrupt(corruption, images, seed)
@@ -287,7 +286,8 @@ def _noises(model: DVAE, images, levels, probes, labels, seed):
                 ),
             }
             estimates |= {
-                name: baselines.denoise(name, noisy, sigma=sigma) for name in baselines.BASELINES
+                name: denoise(noisy, sigma=sigma)
+                for name, denoise in model.kind.baselines().items()
             }
             for method, estimate in estimates.items():
                 denoising.append(
@@ -295,8 +295,10 @@ def _noises(model: DVAE, images, levels, probes, labels, seed):
                         "method": method,
                         "noise": noise,
                         "level": level,
-                        "psnr": as_json(summarize(metrics.psnr(images, estimate))),
-                        "ssim": as_json(summarize(metrics.ssim(images, estimate))),
+                    }
+                    | {
+                        name: as_json(summarize(measure(images, estimate)))
+                        for name, measure in model.kind.measures().items()
                     }
                 )
             error = np.square(estimates["model_mean"] - images).mean(axis=(1, 2, 3))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import skimage.metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -12,9 +11,6 @@ from sklearn.preprocessing import StandardScaler
 # A unit is active when its posterior mean varies over the data by more than this:
 # Burda et al. (2016), arXiv:1509.00519, section 5.2.
 ACTIVE_VARIANCE = 0.01
-# The mean squared error of rounding to 8 bits, 1 / (12 255^2): less is no error one could see, and
-# without a limit one image that the noise left alone would make the mean infinite.
-_MIN_SQUARED_ERROR = 1 / (12 * 255**2)
 
 
 @dataclass(frozen=True)
@@ -33,44 +29,9 @@ def summarize(values: np.ndarray) -> Summary:
     return Summary(float(values.mean()), error, len(values))
 
 
-def psnr(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio of each image for peak 1, in dB: [N].
-
-    `other` is clipped to [0, 1] first. No image counts as better than one rounded to 8 bits, 58.9 dB.
-    """
-    squares = np.square(np.clip(other, 0, 1) - clean, dtype=np.float64)
-    error = squares.reshape(len(clean), -1).mean(axis=1)
-    return -10 * np.log10(np.maximum(error, _MIN_SQUARED_ERROR))
-
-
-def ssim(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the structural similarity of each image for data range 1: [N], at most 1.
-
-    `other` is clipped to [0, 1] first. The window is 7 x 7, or the largest odd one that fits.
-    NaN for images smaller than 3 x 3. Source: Wang et al. (2004), doi:10.1109/TIP.2003.819861.
-    """
-    side = min(7, *clean.shape[1:3])
-    window = side if side % 2 else side - 1
-    if window < 3:
-        return np.full(len(clean), np.nan)
-    return np.array(
-        [
-            skimage.metrics.structural_similarity(
-                a, b, data_range=1.0, channel_axis=-1, win_size=window
-            )
-            for a, b in zip(clean, np.clip(other, 0, 1), strict=True)
-        ]
-    )
-
-
 def active_units(posterior_means: np.ndarray) -> np.ndarray:
     """Return which latent units are active, Var_x(E[z|x]) > 0.01: [N, L] -> bool [L]."""
     return posterior_means.var(axis=0) > ACTIVE_VARIANCE
-
-
-def kl_per_unit(means: np.ndarray, stddevs: np.ndarray) -> np.ndarray:
-    """Return the mean over the data of KL(N(mean, stddev^2) || N(0, 1)), in nats: [L]."""
-    return (0.5 * (means**2 + stddevs**2 - 1) - np.log(stddevs)).mean(axis=0)
 
 
 def fit_linear_probe(features: np.ndarray, labels: np.ndarray):

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-import numpy as np
 from matplotlib.figure import Figure
 
 from dvae_tf import figures, templating
 from dvae_tf.evaluation.measuring import Evaluation
+from dvae_tf.kinds import Kind
 
 METHODS = {
     "noisy": "noisy input",
@@ -66,7 +66,7 @@ def _by_noise(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
     return groups
 
 
-def draw(evaluation: Evaluation) -> dict[str, Figure]:
+def draw(evaluation: Evaluation, dataset_kind: Kind) -> dict[str, Figure]:
     """Return the figures of one evaluation, by file name."""
     measured, arrays = evaluation.metrics, evaluation.arrays
     xlabel = "noise level ([0, 1] scale)"
@@ -100,22 +100,7 @@ def draw(evaluation: Evaluation) -> dict[str, Figure]:
         xlabel="L2 size (training noise = 1)",
         ylabel="squared error per pixel",
     )
-    names = ("random_input", "random_output", "attack_input", "attack_output")
-    drawn["attack"] = figures.strips(
-        np.stack([arrays[name] for name in names]),
-        title="Noise of one size",
-        labels=["random", "denoised", "attack", "denoised"],
-    )
-    drawn["repeated"] = figures.strips(arrays["repeated"], title="Repeated denoising")
-    drawn["traversal"] = figures.strips(
-        arrays["traversal"],
-        title="Latent units from -3 to 3",
-        labels=[f"unit {unit}" for unit in arrays["traversal_units"]],
-    )
-    if len(arrays["interpolation"]):
-        drawn["interpolation"] = figures.strips(arrays["interpolation"], title="Interpolation")
-    drawn["samples"] = figures.image_grid(arrays["samples"], title="Prior samples")
-    return drawn
+    return drawn | dataset_kind.evaluation_figures(arrays)
 
 
 def robustness_figures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:

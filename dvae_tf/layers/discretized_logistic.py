@@ -7,35 +7,39 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from dvae_tf import randomness
-
-LEVELS = 256
+from dvae_tf.kinds.image import pixels
+from dvae_tf.layers.layer import EventLayer, positive, register, two_per_value
 
 
 class DiscretizedLogistic(tfd.Distribution):
-    """A logistic density integrated over the 256 grey levels of a pixel.
+    """A logistic density integrated over the levels that a stored value can have.
 
-    The support is {0, 1/255, ..., 1}. With F the logistic CDF with mean `loc` and scale `scale`,
+    The support is {0, 1/n, ..., 1} with n = `num_levels` - 1. With F the logistic CDF with mean
+    `loc` and scale `scale`,
 
-        P(k/255) = F((k + 1/2)/255) - F((k - 1/2)/255),   0 < k < 255,
+        P(k/n) = F((k + 1/2)/n) - F((k - 1/2)/n),   0 < k < n,
 
-    and the two outermost bins are open: P(0) = F(1/2/255), P(1) = 1 - F(254.5/255).
+    and the two outermost bins are open: P(0) = F(1/(2n)), P(1) = 1 - F(1 - 1/(2n)).
     Source: Kingma et al. (2016), arXiv:1606.04934, appendix C; Salimans et al. (2017),
     arXiv:1701.05517, equation 2.
 
     Args:
         loc: location on the [0, 1] pixel scale; it may lie outside.
         scale: positive scale of the logistic on the [0, 1] pixel scale, broadcastable to `loc`.
+        num_levels: levels of a stored value; those of 8-bit images unless given.
     """
 
     def __init__(
         self,
         loc,
         scale,
+        num_levels: int = pixels.LEVELS,
         validate_args: bool = False,
         allow_nan_stats: bool = True,
         name: str = "DiscretizedLogistic",
     ):
         parameters: dict[str, Any] = dict(locals())
+        self._top = num_levels - 1
         with tf.name_scope(name):
             self._loc = tf.convert_to_tensor(loc, tf.float32, name="loc")
             self._scale = tf.convert_to_tensor(scale, tf.float32, name="scale")
@@ -68,9 +72,9 @@ class DiscretizedLogistic(tfd.Distribution):
         return tf.TensorShape([])
 
     def _log_prob(self, value):
-        level = tf.round(value * (LEVELS - 1))
-        half = 0.5 / (LEVELS - 1)
-        centred = level / (LEVELS - 1) - self.loc
+        level = tf.round(value * self._top)
+        half = 0.5 / self._top
+        centred = level / self._top - self.loc
         upper = (centred + half) / self.scale
         lower = (centred - half) / self.scale
         log_cdf_upper = tf.math.log_sigmoid(upper)
@@ -79,14 +83,14 @@ class DiscretizedLogistic(tfd.Distribution):
         log_inside = log_cdf_upper + log_survival_lower
         log_inside += tf.math.log(-tf.math.expm1(-2.0 * half / self.scale))
         log_mass = tf.where(level <= 0.0, log_cdf_upper, log_inside)
-        log_mass = tf.where(level >= LEVELS - 1, log_survival_lower, log_mass)
-        outside = (level < 0.0) | (level > LEVELS - 1)
+        log_mass = tf.where(level >= self._top, log_survival_lower, log_mass)
+        outside = (level < 0.0) | (level > self._top)
         return tf.where(outside, -float("inf"), log_mass)
 
     def _moments(self):
         # Outside a graph the loop would be one of Python, and take most of the time of a denoiser.
         function = _moments_in_a_graph if tf.executing_eagerly() else _moments
-        return function(self.loc, self.scale)
+        return function(self.loc, self.scale, self._top)
 
     def _mean(self):
         return self._moments()[0]
@@ -96,36 +100,59 @@ class DiscretizedLogistic(tfd.Distribution):
         return tf.maximum(second - tf.square(mean), 0.0)
 
     def _mode(self):
-        return tf.clip_by_value(tf.round(self.loc * (LEVELS - 1)) / (LEVELS - 1), 0.0, 1.0)
+        return tf.clip_by_value(tf.round(self.loc * self._top) / self._top, 0.0, 1.0)
 
     def _sample_n(self, n, seed=None):
         seed = tfp.random.sanitize_seed(seed)
         shape = tf.concat([[n], self.batch_shape_tensor()], axis=0)
         u = randomness.uniform(shape, seed) + 2.0**-25  # the midpoint: never 0 or 1
         latent = self.loc + self.scale * (tf.math.log(u) - tf.math.log1p(-u))
-        return tf.clip_by_value(tf.round(latent * (LEVELS - 1)), 0.0, LEVELS - 1) / (LEVELS - 1)
+        return tf.clip_by_value(tf.round(latent * self._top), 0.0, self._top) / self._top
 
 
-def _moments(loc: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _moments(loc: tf.Tensor, scale: tf.Tensor, top: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return E[X] and E[X^2], from the survival function of each level.
 
-    With K = 255 X: E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
+    With K = top X: E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
     level by level, so that memory stays that of one image.
     """
 
     def add_level(k, first, second):
         k_float = tf.cast(k, tf.float32)
-        survival = tf.sigmoid((loc - (k_float + 0.5) / (LEVELS - 1)) / scale)
+        survival = tf.sigmoid((loc - (k_float + 0.5) / top) / scale)
         return k + 1, first + survival, second + (2.0 * k_float + 1.0) * survival
 
     zeros = tf.zeros_like(loc + scale)
     _, first, second = tf.while_loop(
-        lambda k, *_: k < LEVELS - 1,
+        lambda k, *_: k < top,
         add_level,
         (tf.constant(0), zeros, zeros),
-        maximum_iterations=LEVELS - 1,
+        maximum_iterations=top,
     )
-    return first / (LEVELS - 1), second / (LEVELS - 1) ** 2
+    return first / top, second / top**2
 
 
 _moments_in_a_graph = tf.function(_moments, reduce_retracing=True)
+
+
+@register
+class IndependentDiscretizedLogistic(EventLayer):
+    """Logistic over stored levels; parameters are loc and raw scale, on the [0, 1] scale.
+
+    Args:
+        num_levels: levels of a stored value; those of 8-bit images unless given.
+    """
+
+    params_size = staticmethod(two_per_value)
+
+    def __init__(self, event_shape, *, num_levels: int = pixels.LEVELS, **kwargs):
+        super().__init__(event_shape, **kwargs)
+        self.num_levels = num_levels
+
+    def make_distribution(self, parameters):
+        loc, raw_scale = self.halves(parameters)
+        values = DiscretizedLogistic(loc, positive(raw_scale), self.num_levels)
+        return tfd.Independent(values, len(self.event_shape))
+
+    def get_config(self):
+        return super().get_config() | {"num_levels": self.num_levels}

@@ -7,9 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from dvae_tf import counts, figures, files
+from dvae_tf import counts, files
 from dvae_tf.runs import checkpoints
 
 
@@ -40,51 +39,6 @@ class KLWarmUp(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.kl_weight.assign(min(epoch / self.epochs, 1.0))
-
-
-class ImageGrid(keras.callbacks.Callback):
-    """Writes clean, corrupted and denoised images every few epochs, to disk and to TensorBoard.
-
-    Args:
-        clean: images [N, H, W, C] in [0, 1].
-        noisy: the same images, corrupted.
-        directory: where `denoising-EPOCH.png` goes; None writes none.
-        log_dir: where TensorBoard's events go; None writes none.
-        every: epochs between grids.
-    """
-
-    def __init__(self, clean, noisy, *, directory=None, log_dir=None, every: int = 10):
-        super().__init__()
-        counts.check("every", every)
-        self.clean = np.asarray(clean, np.float32)
-        self.noisy = np.asarray(noisy, np.float32)
-        self.directory = None if directory is None else Path(directory)
-        self.log_dir = None if log_dir is None else str(log_dir)
-        self.every = every
-        self._writer = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
-            return
-        denoised = self.model(self.noisy).numpy()
-        if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            figure = figures.denoising_grid(self.clean, self.noisy, denoised)
-            path = self.directory / f"denoising-{epoch + 1:04d}.png"
-            path.write_bytes(figures.to_png(figure))
-        if self.log_dir is not None:
-            if self._writer is None:
-                self._writer = tf.summary.create_file_writer(self.log_dir)
-            # Bare images, a row of each kind: a figure would take longer than a short epoch.
-            rows = [np.concatenate(images, axis=1) for images in (self.clean, self.noisy, denoised)]
-            grid = np.clip(np.concatenate(rows), 0, 1)[np.newaxis]
-            with self._writer.as_default():
-                tf.summary.image("clean, corrupted, denoised", grid, step=epoch + 1)
-
-    def on_train_end(self, logs=None):
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
 
 class FiniteGuard(keras.callbacks.Callback):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import layers
+from dvae_tf import latents, layers
 from dvae_tf.model import DVAE
 from dvae_tf.runs import checkpoints
 
@@ -70,7 +70,7 @@ def _is_finite(x: tf.Tensor) -> tf.Tensor:
 def _non_finite_layers(model: DVAE, x: tf.Tensor) -> list[str]:
     """Return the layers of encoder and decoder whose output is not finite, in order."""
     found = []
-    z = model.encoder(x).mean()
+    z = latents.mean(model.encoder(x))
     for part, value in ((model.encoder, x), (model.decoder, z)):
         if not hasattr(part, "operations"):  # not Functional: its layers cannot be told apart
             continue

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf import corruptions, datasets, figures, files, networks, randomness
-from dvae_tf.evaluation import metrics
+from dvae_tf.kinds import Kind
 from dvae_tf.model import DVAE
 from dvae_tf.runs import callbacks, checkpoints, configuration, diagnosis, workers
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
@@ -74,22 +74,22 @@ def load_dataset(config: Configuration) -> datasets.Dataset:
     return dataset.binarized(str(config.binarize), seed=config.seed)
 
 
-def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVAE:
+def build_model(config: Configuration, kind: Kind, example_shape) -> DVAE:
     """Return an uncompiled model; its initial weights are a function of the seed.
 
     Raises:
         ConfigurationError: if the network does not fit into memory.
     """
     keras.utils.set_random_seed(config.seed % 2**32)
-    sizes = "hidden" if config.network == "mlp" else "filters"
+    network = networks.NETWORKS[str(config.network)]
     try:
         with networks.dtype_policy(config.precision):
-            encoder, decoder = networks.NETWORKS[str(config.network)](
-                image_shape,
+            encoder, decoder = network(
+                example_shape,
                 config.latent_dim,
                 config.likelihood,
                 activation=config.activation,
-                **{sizes: config.hidden},
+                **{network.sizes: config.hidden},
             )
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise ConfigurationError(
@@ -108,6 +108,7 @@ def build_model(config: Configuration, image_shape: tuple[int, int, int]) -> DVA
         num_samples=config.num_samples,
         gradient=config.gradient,
         binarize=config.binarize == "dynamic",
+        kind=kind,
         seed=config.seed,
     )
 
@@ -184,11 +185,11 @@ def prepare(config: Configuration) -> Run:
     if config.resume is not None:
         check_data(Path(config.resume), dataset)
     with strategy.scope():
-        model = build_model(config, dataset.image_shape)
-        networks.start_at_mean(model.decoder, datasets.mean_image(dataset.train))
+        model = build_model(config, dataset.kind, dataset.example_shape)
+        networks.start_at_mean(model.decoder, datasets.mean_example(dataset.train))
         compile_model(model, config, datasets.steps_per_epoch(dataset.train, config.batch_size))
     # Encoder, decoder and bound fit together: better known before anything is written.
-    example = datasets.as_float(dataset.train.images[:1])
+    example = dataset.train.take(slice(1)).as_float()
     try:
         model.bound_terms(tf.constant(example), seed=randomness.as_seed(config.seed))
     except (ValueError, tf.errors.OpError) as error:
@@ -247,9 +248,7 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
     steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
     # Replicas take equal shares of every batch.
     replicas = model.distribute_strategy.num_replicas_in_sync
-    validation = dataset.validation.take(
-        slice(len(dataset.validation.images) // replicas * replicas)
-    )
+    validation = dataset.validation.take(slice(len(dataset.validation) // replicas * replicas))
     epoch, step = _position(resumed)
     # Counted from 1, as Keras does here alone.
     validated = [*range(config.validate_every, config.epochs, config.validate_every), config.epochs]
@@ -292,7 +291,7 @@ def _position(checkpoint: checkpoints.Checkpoint | None) -> tuple[int, int]:
 def _check_images(run: Run) -> None:
     """After a step that failed: say which image it is that cannot be read, if that is why."""
     try:
-        datasets.check_training_images(
+        datasets.check_training_examples(
             run.dataset.train,
             run.config.batch_size,
             seed=run.config.seed,
@@ -410,10 +409,10 @@ def read_config(run_dir: Path) -> tuple[Configuration, dict[str, Any]]:
 def _describe_data(dataset: datasets.Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
-        "image_shape": list(dataset.image_shape),
-        "num_train": len(dataset.train.images),
-        "num_validation": len(dataset.validation.images),
-        "num_test": len(dataset.test.images),
+        **dataset.kind.describe(dataset.train.examples),
+        "num_train": len(dataset.train),
+        "num_validation": len(dataset.validation),
+        "num_test": len(dataset.test),
         "digest": dataset.digest(),
     }
 
@@ -594,7 +593,7 @@ def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
     return [
         *selected,
         keras.callbacks.TensorBoard(str(run_dir / "logs"), write_graph=False),
-        callbacks.ImageGrid(
+        *dataset.kind.training_callbacks(
             clean, noisy, log_dir=run_dir / "logs", every=max(config.epochs // 10, 1)
         ),
         keras.callbacks.CSVLogger(str(run_dir / "history.csv"), append=resumed is not None),
@@ -645,8 +644,8 @@ def _shown_images(
     config: Configuration, dataset: datasets.Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the validation images that figures show: clean and corrupted, with fixed noise."""
-    places = datasets.evenly_spaced(len(dataset.validation.images), _NUM_SHOWN)
-    clean = datasets.as_float(dataset.validation.images[places])
+    places = datasets.evenly_spaced(len(dataset.validation), _NUM_SHOWN)
+    clean = dataset.validation.take(places).as_float()
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     return clean, build_corruption(config)(clean, seed=seed).numpy()
 
@@ -659,41 +658,40 @@ def write_figures(
     directory = run_dir / "figures"
     directory.mkdir(exist_ok=True)
 
-    count = len(dataset.validation.images)
-    kept = max(_MAX_MEASURED // int(np.prod(dataset.image_shape)), _NUM_SHOWN)
+    count = len(dataset.validation)
+    kept = max(_MAX_MEASURED // int(np.prod(dataset.example_shape)), _NUM_SHOWN)
     places = datasets.evenly_spaced(count, kept)
-    clean = datasets.as_float(dataset.validation.images[places])
+    clean = dataset.validation.take(places).as_float()
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     noisy = model.corruption(clean, seed=seed).numpy()
     denoised = model.predict(noisy, batch_size=500, verbose=0)
+    measure = dataset.kind.measures()["psnr"]
     outcome = Outcome(
         best_bound=float(np.nanmax(history["val_bound"])),
-        noisy_psnr=float(metrics.psnr(clean, noisy).mean()),
-        denoised_psnr=float(metrics.psnr(clean, denoised).mean()),
+        noisy_psnr=float(measure(clean, noisy).mean()),
+        denoised_psnr=float(measure(clean, denoised).mean()),
     )
     clean_shown, noisy_shown = _shown_images(config, dataset)
     drawn = {
         "curves": figures.learning_curves(history),
-        "denoising": figures.denoising_grid(
-            clean_shown,
-            noisy_shown,
-            model.predict(noisy_shown, verbose=0),
-            title=f"{model.corruption.describe()}\nPSNR over {len(clean)} validation images: "
-            f"corrupted {outcome.noisy_psnr:.1f} dB, denoised {outcome.denoised_psnr:.1f} dB",
-        ),
-        "samples": figures.image_grid(
-            model.sample(100, seed=config.seed).numpy(),
-            title="E[x|z] at 100 latents drawn from the prior",
-        ),
+    }
+    arrays = {
+        "clean": clean_shown,
+        "noisy": noisy_shown,
+        "denoised": model.predict(noisy_shown, verbose=0),
+        "samples": model.sample(100, seed=config.seed).numpy(),
     }
     first = next(iter(_dense_layers(model.encoder)), None)
     if config.network == "mlp" and first is not None:
-        weights = first.kernel.numpy().reshape(*dataset.image_shape, -1)
-        drawn["filters"] = figures.encoder_filters(weights)
-    if model.latent_dim == 2:
-        drawn["manifold"] = figures.latent_manifold(
-            model.decoder(figures.latent_grid()).mean().numpy()
-        )
+        arrays["first_layer"] = first.kernel.numpy()
+    if model.latent_dim == 2 and model.prior.quantile(np.array(0.5)) is not None:
+        arrays["manifold_latents"] = figures.latent_grid(model.prior.quantile)
+        arrays["manifold"] = model.decoder(arrays["manifold_latents"]).mean().numpy()
+    title = (
+        f"{model.corruption.describe()}\nPSNR over {len(clean)} validation images: "
+        f"corrupted {outcome.noisy_psnr:.1f} dB, denoised {outcome.denoised_psnr:.1f} dB"
+    )
+    drawn |= dataset.kind.run_figures(arrays, title=title)
     for name, figure in drawn.items():
         files.write(directory / f"{name}.png", figures.to_png(figure))
     return outcome

@@ -28,9 +28,8 @@ from typing import Annotated, Any
 import numpy as np
 import tensorflow as tf
 from cyclopts import Parameter
-from tensorflow_probability import distributions as tfd
 
-from dvae_tf import commands, corruptions, files, layers, randomness, templating
+from dvae_tf import commands, corruptions, densities, files, latents, randomness, templating
 from dvae_tf.model import DVAE
 from dvae_tf.runs import configuration, experiment
 from dvae_tf.serving import purity
@@ -353,7 +352,7 @@ class _Signatures:
         self._model = model
         self._image_shape = tuple(model.encoder.input_shape[1:])
         q = model.encoder(tf.zeros([1, *self._image_shape]))
-        if not layers.is_normal(q):
+        if not latents.is_normal(q):
             raise ValueError(
                 "The encoder must return IndependentNormal or MultivariateNormalTriL to be served. "
                 f"Received: {q!r}."
@@ -402,9 +401,9 @@ class _Signatures:
         )
         image, valid = _guarded(image, self._image_shape)
         q = self._model.encoder(image)
-        z = layers.from_standard_normal(q, self._noise(seed))
+        z = latents.from_standard_normal(q, self._noise(seed))
         reconstruction = self._model.decoder(z).log_prob(image)
-        kl = tfd.kl_divergence(q, layers.standard_normal(q))
+        kl = densities.kl(q, self._model.prior)
         terms = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
         return _answer(terms, valid)
 

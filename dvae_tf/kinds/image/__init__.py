@@ -1,0 +1,105 @@
+"""Images of one size: [B, H, W, C], float32 in [0, 1], stored in 8 bits or as floats."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf.kinds.image import checks, pixels
+from dvae_tf.kinds.kind import KINDS, Kind, Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@KINDS.register
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class Image(Kind):
+    """Images [height, width, channels] of one size; values in [0, 1], noise may leave the range."""
+
+    name = "image"
+    sources = (
+        "digits, mnist, frey, tfds:NAME, or the path of an existing .npz, .npy or folder of images"
+    )
+    noun = "image"
+    field = "image"
+    noises = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
+    defaults = MappingProxyType({**Kind.defaults, "network": "conv", "latent_dim": 64})
+
+    @classmethod
+    def accepts(cls, input_shape) -> bool:
+        return isinstance(input_shape, tuple) and len(input_shape) == 4
+
+    def check(self, examples, model=None, *, clean: bool = False) -> None:
+        checks.check(examples, model, clean=clean)
+
+    def as_examples(self, x, model=None, *, clean: bool = False) -> tf.Tensor:
+        return checks.as_images(x, model, clean=clean)
+
+    def to_float(self, stored) -> np.ndarray:
+        return pixels.as_float(stored)
+
+    def to_float_in_graph(self, stored) -> tf.Tensor:
+        return pixels.as_float_in_graph(stored)
+
+    def mean(self, stored) -> np.ndarray:
+        mean = np.asarray(stored).mean(axis=0, dtype=np.float64)
+        return mean / pixels.WHITE if stored.dtype == np.uint8 else mean
+
+    def binarized(self, stored, how: str, *seeds: int) -> np.ndarray:
+        if how == "threshold":
+            return pixels.above(stored, 0.5)
+        return pixels.above(stored, np.random.default_rng(seeds).random(stored.shape, np.float32))
+
+    @classmethod
+    def reads(cls, name: str) -> bool:
+        from dvae_tf.kinds.image import sources
+
+        return sources.reads(name)
+
+    def load(self, name: str, *, data_dir: str | None, cache: str) -> Source:
+        from dvae_tf.kinds.image import sources
+
+        return sources.load(name, data_dir=data_dir, cache=cache)
+
+    @classmethod
+    def dataset_defaults(cls, name: str) -> Mapping[str, Any]:
+        from dvae_tf.kinds.image import sources
+
+        return sources.DEFAULTS.get(name, cls.defaults)
+
+    def describe(self, stored) -> dict[str, Any]:
+        return {"image_shape": list(stored.shape[1:])}
+
+    def measures(self) -> dict[str, Callable[[Any, Any], np.ndarray]]:
+        from dvae_tf.kinds.image import measures
+
+        return {"psnr": measures.psnr, "ssim": measures.ssim}
+
+    def baselines(self) -> dict[str, Callable[..., np.ndarray]]:
+        from dvae_tf.kinds.image import baselines
+
+        return baselines.denoisers()
+
+    def run_figures(self, arrays: Mapping[str, Any], *, title: str) -> "dict[str, Figure]":
+        from dvae_tf.kinds.image import pictures
+
+        return pictures.of_run(arrays, title=title)
+
+    def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Figure]":
+        from dvae_tf.kinds.image import pictures
+
+        return pictures.of_evaluation(arrays)
+
+    def training_callbacks(self, clean, noisy, *, log_dir: Any, every: int):
+        from dvae_tf.kinds.image.callbacks import ImageGrid
+
+        return [ImageGrid(clean, noisy, log_dir=log_dir, every=every)]
+
+    def signatures(self, denoise: Callable, spec: tf.TensorSpec):
+        from dvae_tf.kinds.image import png
+
+        return png.signatures(denoise, spec)

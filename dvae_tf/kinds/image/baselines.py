@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from skimage import filters, morphology, restoration
@@ -47,6 +48,11 @@ BASELINES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "non_local_means": non_local_means,
     "wavelet": wavelet,
 }
+
+
+def denoisers() -> dict[str, Callable[..., np.ndarray]]:
+    """Return all of them: name -> function of (noisy [N, H, W, C], sigma=...) to estimates."""
+    return {name: partial(denoise, name) for name in BASELINES}
 
 
 def denoise(name: str, noisy: np.ndarray, *, sigma: float) -> np.ndarray:

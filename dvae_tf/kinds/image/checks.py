@@ -1,10 +1,12 @@
-"""Images as models take them: the one check of what is passed to them."""
+"""The check of images that are passed to a model."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
+
+from dvae_tf.kinds.image import pixels
 
 
 def as_images(x, model=None, *, clean: bool = False) -> tf.Tensor:
@@ -34,16 +36,15 @@ def check(images: np.ndarray | tf.Tensor, model=None, *, clean: bool = False) ->
     """Refuse an array or a tensor as `as_images` does, without a copy."""
     dtype = tf.as_dtype(images.dtype)
     if not dtype.is_floating:
-        remedy = "Convert them to float32." if dtype == tf.bool else "Divide 8-bit images by 255."
+        remedy = (
+            "Convert them to float32."
+            if dtype == tf.bool
+            else f"Divide 8-bit images by {pixels.WHITE}."
+        )
         raise ValueError(f"Images must be floats in [0, 1]. Received: dtype {dtype.name}. {remedy}")
     _check_shape(tf.TensorShape(images.shape), getattr(model, "input_shape", None))
     if clean and not tf.is_symbolic_tensor(images):
         _check_values(np.asarray(images))
-
-
-def has_8_bit_scale(low: float, high: float) -> bool:
-    """Whether values from `low` to `high` look like those of 8 bits, rather than a little above 1."""
-    return low >= 0 and 1.5 < high <= 255
 
 
 def _check_shape(shape: tf.TensorShape, expected) -> None:
@@ -75,7 +76,11 @@ def _check_values(images: np.ndarray) -> None:
         raise ValueError(
             "Images must be finite. Received: NaN or infinity in them. Remove or repair them."
         )
-    remedy = "Divide them by 255." if has_8_bit_scale(low, high) else "Rescale or clip them."
+    remedy = (
+        f"Divide them by {pixels.WHITE}."
+        if pixels.has_8_bit_scale(low, high)
+        else "Rescale or clip them."
+    )
     raise ValueError(
         f"Images must be floats in [0, 1]. Received: values from {low:.9g} to {high:.9g}. {remedy}"
     )

@@ -1,0 +1,33 @@
+"""Photon noise."""
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from dvae_tf.corruptions.corruption import CORRUPTIONS
+from dvae_tf.corruptions.standard_deviation import StandardDeviation
+
+
+@CORRUPTIONS.register
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class Poisson(StandardDeviation):
+    """Photon noise: x~ = level**2 * n, n ~ Poisson(x / level**2).
+
+    A pixel of value x has mean x and standard deviation level * sqrt(x): a white pixel counts
+    1 / level**2 photons. Negative pixels are taken as 0.
+    """
+
+    name = "poisson"
+    level_means = "standard deviation (of the noise on a pixel of value 1)"
+
+    def corrupt(self, x, level, seed):
+        # Below this level float32 counts would lose their unit; the noise is then invisible.
+        is_zero = level < 1e-3
+        photon = tf.square(tf.where(is_zero, 1.0, level))
+        # At a rate that is not finite the sampler's rejection loop would not end.
+        is_finite = tf.math.is_finite(x)
+        rate = tf.where(is_finite, tf.maximum(x, 0.0), 0.0) / photon
+        counts = tfp.distributions.Poisson(rate).sample(seed=seed)
+        # At rate 0 the sampler's rejection loop may return anything: the count is 0.
+        noisy = photon * tf.where(rate > 0.0, counts, 0.0)
+        return tf.where(is_zero | ~is_finite, x, noisy)

@@ -1,0 +1,39 @@
+"""Salt and pepper: as the field has it, and as the code of Im et al. (2017) has it."""
+
+import keras
+import tensorflow as tf
+
+from dvae_tf import randomness
+from dvae_tf.corruptions.corruption import CORRUPTIONS, Corruption
+
+
+@CORRUPTIONS.register
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class SaltPepper(Corruption):
+    """Impulse noise: a pixel is hit with probability `level`, then 0 or 1 with equal odds."""
+
+    name = "salt_pepper"
+    level_means = "fraction of pixels hit (salt and pepper equally likely)"
+    level_is_fraction = True
+
+    def corrupt(self, x, level, seed):
+        u = randomness.uniform(tf.shape(x), seed)
+        return tf.where(u < 0.5 * level, 0.0, tf.where(u < level, 1.0, x))
+
+
+@CORRUPTIONS.register
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class AuthorsSaltPepper(Corruption):
+    """Impulse noise as the code of Im et al. (2017) has it, for reproduction only.
+
+    A pixel is hit with probability `level`; a hit pixel is 1 with probability `level` again, not
+    1/2, and 0 otherwise. At small levels this is nearly masking. Source: jiwoongim/DVAE, utils.py.
+    """
+
+    name = "authors_salt_pepper"
+    level_means = "fraction of pixels hit (salt with that same probability, else pepper)"
+    level_is_fraction = True
+
+    def corrupt(self, x, level, seed):
+        u = randomness.uniform(tf.shape(x), seed)
+        return tf.where(u < level * level, 1.0, tf.where(u < level, 0.0, x))

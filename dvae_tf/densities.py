@@ -1,0 +1,92 @@
+"""Encode, draw, decode, and the log densities of what was drawn: the one place for all of them.
+
+::
+
+    x~ -> encoder -> q(z|x~) -> draw -> z -> decoder -> p(x|z)
+
+    log p(x|z)    `log_reconstruction`     of the clean x
+    log p(z)      `Prior.log_prob`
+    log q(z)      `q.log_prob`, `cross_log_posterior` and `mixture_log_posterior`
+    KL(q || p)    `kl`                     in closed form, or from the draws
+
+Bounds, scores, importance sampling and exported models take from here what they need. Axes are K
+latents of each of M corruptions of each of B examples; leading axes of samples come first.
+"""
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from dvae_tf import bounds, nests
+from dvae_tf.priors import Prior
+
+
+def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Tensor:
+    """Return log p(x|z), in nats, of examples under latents that lie in leading axes.
+
+    Args:
+        decoder: from latents [N, ...] to a distribution over examples [N, ...].
+        z: latents; () copies: [B, ...], (K,): [K, B, ...], (K, M): [K, M B, ...].
+        x: clean examples, [B, ...].
+        copies: how many latents each example has.
+
+    Returns:
+        [*copies, B]
+    """
+    if not copies:
+        return decoder(z).log_prob(x)
+    total = 1
+    for count in copies:
+        total *= count
+    p = decoder(nests.merge(z))
+    return tf.reshape(p.log_prob(nests.repeat(x, total)), [*copies, -1])
+
+
+def kl(q: tfd.Distribution, prior: Prior, z=None) -> tf.Tensor:
+    """Return KL(q || p(z)), in nats: [N].
+
+    Args:
+        q: posteriors of N inputs.
+        prior: p(z).
+        z: latents drawn from q, [K, N, ...], whose mean of log q(z) - log p(z) is taken where there
+            is no closed form.
+    """
+    closed_form = prior.kl(q)
+    if closed_form is not None:
+        return closed_form
+    return tf.reduce_mean(q.log_prob(z) - prior.log_prob(z), axis=0)
+
+
+def cross_log_posterior(q: tfd.Distribution, z, num_corruptions: int) -> tf.Tensor:
+    """Return log q_j(z_km) for every j: [M, K, M, B].
+
+    Each z is repeated along the merged axis M B of the posteriors, so that any distribution over it
+    serves, whatever its parameters.
+
+    Args:
+        q: posteriors of M corruptions of B examples, batch shape [M B].
+        z: [K, M B, ...], drawn from q.
+        num_corruptions: M.
+    """
+    m = num_corruptions
+
+    def repeat(x):
+        separate = nests.separate(x, m, axis=1)  # [K, M, B, ...]
+        return tf.tile(separate, [1, 1, m] + [1] * (len(separate.shape) - 3))
+
+    repeated = tf.nest.map_structure(repeat, z)  # [K, M, M B, ...], entry j B + b being z_kmb
+    crossed = nests.separate(q.log_prob(repeated), m, axis=2)  # [K, M, M, B]
+    return tf.transpose(crossed, [2, 0, 1, 3])
+
+
+def mixture_log_posterior(q: tfd.Distribution, z, num_corruptions: int) -> tf.Tensor:
+    """Return log (1/M) sum_m q_m(z): [S, B].
+
+    Args:
+        q: posteriors of M corruptions of B examples, batch shape [M B].
+        z: [S, B, ...].
+        num_corruptions: M.
+    """
+    m = num_corruptions
+    repeated = tf.nest.map_structure(lambda x: tf.tile(x, [1, m] + [1] * (len(x.shape) - 2)), z)
+    each = nests.separate(q.log_prob(repeated), m, axis=1)  # [S, M, B]
+    return bounds.log_mean_exp(each, axis=1)

@@ -1,0 +1,43 @@
+"""Estimates of log p(x), and their errors."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class LogLikelihood(NamedTuple):
+    """Estimates of log p(x) for N images, in nats.
+
+    Attributes:
+        log_likelihood: [N].
+        monte_carlo_error: [N], standard error of each estimate; NaN for one sample.
+        num_samples: importance samples, or annealing chains, of each image.
+    """
+
+    log_likelihood: np.ndarray
+    monte_carlo_error: np.ndarray
+    num_samples: int
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.log_likelihood))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over images; NaN for one image."""
+        count = len(self.log_likelihood)
+        return (
+            float(np.std(self.log_likelihood, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+        )
+
+    @property
+    def mean_monte_carlo_error(self) -> float:
+        """Standard error of the mean that is due to the finite number of samples."""
+        squares = np.square(self.monte_carlo_error)
+        return float(np.sqrt(np.sum(squares)) / len(squares))
+
+
+def bits_per_dimension(log_likelihood: np.ndarray, num_values: int) -> np.ndarray:
+    """Return -log2 p(x) in bits per value, for a discrete likelihood."""
+    return -np.asarray(log_likelihood) / (math.log(2) * num_values)

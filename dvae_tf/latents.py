@@ -1,0 +1,130 @@
+"""Latents: draws from a posterior, and the only place that looks inside a latent.
+
+A latent is a tensor [..., L], or a tuple of tensors, as of a hierarchy. A posterior is then a
+`tfd.Distribution` over it: for a tuple, one of TFP's joint distributions.
+"""
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from dvae_tf import nests, randomness
+
+# Draws that stand in for moments which a distribution does not know, and their seed.
+_NUM_DRAWS, _DRAW_SEED = 256, (0, 0)
+
+
+def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None):
+    """Draw latents through which gradients flow to the parameters of the posterior.
+
+    Args:
+        q: a fully reparameterised distribution.
+        seed: int32 tensor of shape [2].
+        num_samples: K, or None for one sample without a sample axis.
+
+    Returns:
+        ``[K, *batch, *event]``, or ``[*batch, *event]``. Draws from the normal distributions of
+        `layers` are the same with and without XLA.
+
+    Raises:
+        TypeError: if it is no distribution.
+        ValueError: if the distribution is not reparameterised.
+    """
+    if not isinstance(q, tfd.Distribution):
+        raise TypeError(
+            "An encoder must return a distribution: end it in a layer of dvae_tf.layers, for example "
+            f"IndependentNormal. Received: {type(q).__name__}."
+        )
+    types = tf.nest.flatten(q.reparameterization_type)
+    if any(kind != tfd.FULLY_REPARAMETERIZED for kind in types):
+        raise ValueError(
+            "The latent distribution must be reparameterised, for example IndependentNormal. "
+            f"Received: {q!r}."
+        )
+    if is_normal(q):
+        shape = tf.concat([q.batch_shape_tensor(), q.event_shape_tensor()], 0)
+        if num_samples is not None:
+            shape = tf.concat([[num_samples], shape], 0)
+        return from_standard_normal(q, randomness.normal(shape, seed))
+    return q.sample(() if num_samples is None else num_samples, seed=seed)
+
+
+def is_normal(q: tfd.Distribution) -> bool:
+    """Whether `from_standard_normal` takes this distribution."""
+    if isinstance(q, tfd.Independent):
+        return isinstance(q.distribution, tfd.Normal)
+    return isinstance(q, tfd.MultivariateNormalTriL)
+
+
+def from_standard_normal(q: tfd.Distribution, eps: tf.Tensor) -> tf.Tensor:
+    """Return mean + scale eps: a draw from a normal distribution where eps ~ N(0, I)."""
+    if isinstance(q, tfd.MultivariateNormalTriL):
+        return q.loc + q.scale.matvec(eps)
+    normal = q.distribution
+    return normal.loc + normal.scale * eps
+
+
+def mean(q: tfd.Distribution):
+    """Return the posterior mean; of a distribution that does not know it, the mean of 256 draws."""
+    try:
+        return q.mean()
+    except NotImplementedError:
+        return tf.nest.map_structure(lambda z: tf.reduce_mean(z, 0), _draws(q))
+
+
+def stddev(q: tfd.Distribution):
+    """Return the standard deviation, as `mean` does."""
+    try:
+        return q.stddev()
+    except NotImplementedError:
+        return tf.nest.map_structure(lambda z: tf.math.reduce_std(z, 0), _draws(q))
+
+
+def _draws(q: tfd.Distribution):
+    return q.sample(_NUM_DRAWS, seed=tf.constant(_DRAW_SEED, tf.int32))
+
+
+def choose(z, component: tf.Tensor):
+    """Return the latents of one component each: [S, M, B, ...], one-hot [S, M, B] -> [S, B, ...]."""
+
+    def one(x):
+        weights = tf.reshape(
+            component, tf.concat([tf.shape(component), [1] * (len(x.shape) - 3)], 0)
+        )
+        return tf.reduce_sum(x * weights, axis=1)
+
+    return tf.nest.map_structure(one, z)
+
+
+def shape_of(decoder) -> tuple | None:
+    """Return the shape of the latent that a decoder takes, without the batch; None if unknown.
+
+    A decoder with several inputs has a tuple of shapes.
+    """
+    shape = getattr(decoder, "input_shape", None)
+    if isinstance(shape, dict) or not shape:
+        return None
+    shapes = [tuple(s[1:]) for s in (shape if isinstance(shape, list) else [shape])]
+    if any(not s or None in s for s in shapes):
+        return None
+    return tuple(shapes) if isinstance(shape, list) else shapes[0]
+
+
+def as_vectors(z) -> tf.Tensor:
+    """Return latents as vectors, the parts side by side: [..., B, *event] -> [B, L]."""
+    parts = [tf.reshape(x, [nests.batch_size(x), -1]) for x in tf.nest.flatten(z)]
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+
+def from_vectors(vectors: tf.Tensor, shape):
+    """Return latents of a shape (see `shape_of`) from `as_vectors`: [B, L] -> [B, *event]."""
+    if not isinstance(shape[0], tuple):
+        return tf.reshape(vectors, [-1, *shape])
+    sizes = [int(tf.TensorShape(s).num_elements()) for s in shape]
+    parts = tf.split(vectors, sizes, axis=1)
+    return tuple(tf.reshape(x, [-1, *s]) for x, s in zip(parts, shape, strict=True))
+
+
+def size_of(shape) -> int:
+    """Return L, the number of values in a latent of this shape."""
+    parts = shape if isinstance(shape[0], tuple) else (shape,)
+    return sum(int(tf.TensorShape(s).num_elements()) for s in parts)

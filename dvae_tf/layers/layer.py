@@ -1,0 +1,172 @@
+"""Bases of the layers that return a distribution."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+register = keras.saving.register_keras_serializable(package="dvae_tf")
+
+# The smallest scale of any distribution made here. On the [0, 1] pixel scale it is about the
+# standard deviation of rounding to 8 bits: a likelihood that claims to be more certain than that
+# describes the rounding, and its density grows without bound.
+SCALE_FLOOR = 1e-3
+
+
+def positive(raw: tf.Tensor) -> tf.Tensor:
+    """Return SCALE_FLOOR + softplus(raw): the scale parameter of every layer here."""
+    return SCALE_FLOOR + tf.nn.softplus(raw)
+
+
+class ProbabilisticLayer(keras.layers.Layer):
+    """Base: a layer whose `call` returns a `tfd.Distribution`.
+
+    A subclass defines `make_distribution`, and `compute_output_shape` for the shape of one sample.
+    """
+
+    def __init__(self, **kwargs):
+        # Keras casts the inputs of a float32 layer to float32, under any global policy.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def make_distribution(self, parameters: tf.Tensor) -> tfd.Distribution:
+        raise NotImplementedError
+
+    def call(self, parameters):
+        return self.make_distribution(tf.cast(parameters, tf.float32))
+
+
+@register
+class DistributionLayer(ProbabilisticLayer):
+    """The general layer: any function from parameters to a distribution.
+
+    The layer is saved by the function's registered name, never by its code::
+
+        @keras.saving.register_keras_serializable(package="mine")
+        def student_t(parameters):
+            loc, raw_scale = tf.split(parameters, 2, axis=-1)
+            return tfd.Independent(tfd.StudentT(4.0, loc, positive(raw_scale)), 1)
+
+        layer = DistributionLayer(student_t)
+
+    Args:
+        distribution_fn: maps float32 parameters [..., n] to a distribution whose batch shape
+            begins with the batch axis of the parameters.
+
+    Raises:
+        TypeError: if `distribution_fn` is not callable.
+        ValueError: from `get_config`, if the function is not registered with Keras.
+    """
+
+    def __init__(self, distribution_fn: Callable[[tf.Tensor], tfd.Distribution], **kwargs):
+        super().__init__(**kwargs)
+        if not callable(distribution_fn):
+            raise TypeError(
+                "`distribution_fn` must be a function from parameters to a distribution. "
+                f"Received: distribution_fn={distribution_fn!r}."
+            )
+        self.distribution_fn = distribution_fn
+
+    def make_distribution(self, parameters):
+        return self.distribution_fn(parameters)
+
+    def compute_output_shape(self, input_shape):
+        # The function alone knows the shape: ask it about a batch of one.
+        with tf.init_scope():
+            q = self.distribution_fn(tf.zeros([size or 1 for size in input_shape]))
+        sample_shape = (*q.batch_shape, *q.event_shape)
+        return (input_shape[0], *sample_shape[1:])
+
+    def get_config(self):
+        name = keras.saving.get_registered_name(self.distribution_fn)
+        if keras.saving.get_registered_object(name) is not self.distribution_fn:
+            raise ValueError(
+                "`distribution_fn` must be a registered function for the layer to be saved. "
+                f"Received: {self.distribution_fn!r}. Decorate it with "
+                "@keras.saving.register_keras_serializable(package=...)."
+            )
+        return super().get_config() | {"distribution_fn": name}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        name = config.pop("distribution_fn")
+        function = keras.saving.get_registered_object(name)
+        if function is None:
+            raise ValueError(
+                f"The function {name!r} must be registered before the layer is loaded: import the "
+                "module that decorates it with @keras.saving.register_keras_serializable."
+            )
+        return cls(function, **config)
+
+
+class EventLayer(ProbabilisticLayer):
+    """Base of the layers that know the shape of their event.
+
+    Args:
+        event_shape: an integer, or a sequence of integers; all positive.
+
+    Raises:
+        ValueError: if the event shape is empty or not positive, or, when the layer is built, if
+            the last axis of its input is not `params_size(event_shape)` long.
+    """
+
+    def __init__(self, event_shape: int | Sequence[int], **kwargs):
+        super().__init__(**kwargs)
+        self.event_shape = _as_shape(event_shape)
+
+    @staticmethod
+    def params_size(event_shape: int | Sequence[int]) -> int:
+        """Return how many parameters an event of this shape takes."""
+        raise NotImplementedError
+
+    def build(self, input_shape):
+        expected = self.params_size(self.event_shape)
+        if input_shape[-1] != expected:
+            raise ValueError(
+                f"The input of {type(self).__name__}({self.event_shape}) must have a last axis of "
+                f"params_size(event_shape) = {expected} parameters. "
+                f"Received: input_shape={tuple(input_shape)}."
+            )
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], *self.event_shape)
+
+    def get_config(self):
+        return super().get_config() | {"event_shape": list(self.event_shape)}
+
+    def as_events(self, parameters: tf.Tensor) -> tf.Tensor:
+        """Reshape [..., prod(event_shape)] to [..., *event_shape]."""
+        batch = parameters.shape[:-1]
+        if None not in batch[1:]:  # one axis may stay unknown without a shape to be computed
+            return tf.reshape(parameters, (-1, *batch[1:], *self.event_shape))
+        shape = tf.concat([tf.shape(parameters)[:-1], self.event_shape], axis=0)
+        return tf.ensure_shape(tf.reshape(parameters, shape), (*batch, *self.event_shape))
+
+    def halves(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Split [..., 2 n] into two events: the first n parameters and the last n."""
+        first, second = tf.split(parameters, 2, axis=-1)
+        return self.as_events(first), self.as_events(second)
+
+
+def _as_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(event_shape) if isinstance(event_shape, (tuple, list)) else (event_shape,)
+    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(
+            "`event_shape` must be a positive integer or a sequence of them. "
+            f"Received: event_shape={event_shape!r}."
+        )
+    return shape
+
+
+def one_per_value(event_shape) -> int:
+    """Return the number of values in an event."""
+    return math.prod(_as_shape(event_shape))
+
+
+def two_per_value(event_shape) -> int:
+    """Return twice the number of values in an event."""
+    return 2 * math.prod(_as_shape(event_shape))

@@ -1,0 +1,5 @@
+"""Likelihoods p(x|z), by name in `LIKELIHOODS`; each is one module of this folder."""
+
+from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood, likelihood_of
+
+__all__ = ["LIKELIHOODS", "Likelihood", "likelihood_of"]

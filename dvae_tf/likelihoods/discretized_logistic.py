@@ -1,0 +1,14 @@
+"""Values stored in 8 bits."""
+
+from dvae_tf.kinds.image import pixels
+from dvae_tf.layers import IndependentDiscretizedLogistic
+from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
+
+
+@LIKELIHOODS.register
+class DiscretizedLogistic(Likelihood):
+    """A logistic density integrated over the levels of 8 bits."""
+
+    name = "discretized_logistic"
+    layer = IndependentDiscretizedLogistic
+    step = pixels.STEP

@@ -1,0 +1,12 @@
+"""Real values."""
+
+from dvae_tf.layers import IndependentNormal
+from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
+
+
+@LIKELIHOODS.register
+class Gaussian(Likelihood):
+    """Independent normal values of learnt scale."""
+
+    name = "gaussian"
+    layer = IndependentNormal

@@ -1,0 +1,48 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+
+import keras
+
+from dvae_tf import layers
+from dvae_tf.likelihoods import LIKELIHOODS
+from dvae_tf.networks.network import Models, activation_function, assemble, check, network
+
+
+@network(sizes="hidden", hidden=(200, 200), activation="swish")
+def mlp(
+    example_shape: tuple[int, ...],
+    latent_dim: int,
+    likelihood: str = "bernoulli",
+    *,
+    hidden: Sequence[int] = (200, 200),
+    activation: str = "softplus",
+    posterior: type[layers.EventLayer] = layers.IndependentNormal,
+) -> Models:
+    """Fully connected networks; 200-200 softplus is the one of Im et al. (2017).
+
+    Args:
+        example_shape: of any rank, for example (height, width, channels).
+        latent_dim: length L of the latent vector.
+        likelihood: one of `likelihoods.LIKELIHOODS`.
+        hidden: sizes of the encoder's hidden layers; the decoder's are these reversed.
+        activation: name of a Keras activation.
+        posterior: layer of the distribution over latent vectors.
+    """
+    check(example_shape, latent_dim, likelihood, hidden, "hidden")
+    activation = activation_function(activation)
+
+    def encode(example):
+        h = keras.layers.Flatten()(example)
+        for index, size in enumerate(hidden):
+            h = keras.layers.Dense(size, activation, name=f"hidden_{index + 1}")(h)
+        return h
+
+    def decode(latent):
+        h = latent
+        for index, size in enumerate(reversed(hidden)):
+            h = keras.layers.Dense(size, activation, name=f"hidden_{index + 1}")(h)
+        size = LIKELIHOODS[likelihood].layer.params_size(example_shape)
+        return keras.layers.Dense(size, name="parameters", dtype="float32")(h)
+
+    return assemble(example_shape, latent_dim, likelihood, encode, decode, posterior)

@@ -1,0 +1,41 @@
+"""The bodies of convolutional networks: levels down, and the same levels up."""
+
+import math
+
+import keras
+
+from dvae_tf.likelihoods import LIKELIHOODS
+
+
+def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
+    """Return the bodies of a convolutional encoder and its mirrored decoder."""
+    height, width, channels = example_shape
+    sizes = [(height, width)]
+    for _ in filters:
+        sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
+    per_value = LIKELIHOODS[likelihood].layer.params_size(1)
+
+    def encode(image):
+        h = image
+        for number in filters:
+            h = down(h, number)
+        h = keras.layers.Flatten()(h)
+        return keras.layers.Dense(hidden, activation, name="hidden")(h)
+
+    def decode(latent):
+        top = (*sizes[-1], filters[-1])
+        h = keras.layers.Dense(hidden, activation, name="hidden")(latent)
+        h = keras.layers.Dense(math.prod(top), activation)(h)
+        h = keras.layers.Reshape(top)(h)
+        for number, (rows, columns) in zip(reversed(filters), reversed(sizes[:-1]), strict=True):
+            h = up(h, number)
+            h = keras.layers.Cropping2D(((0, h.shape[1] - rows), (0, h.shape[2] - columns)))(h)
+        h = keras.layers.Conv2D(
+            channels * per_value, 3, padding="same", name="parameters", dtype="float32"
+        )(h)
+        # The likelihood layer takes all first parameters, then all second ones.
+        h = keras.layers.Reshape((height, width, channels, per_value), dtype="float32")(h)
+        h = keras.layers.Permute((4, 1, 2, 3), dtype="float32")(h)
+        return keras.layers.Flatten(dtype="float32")(h)
+
+    return encode, decode

@@ -1,0 +1,6 @@
+"""Priors p(z) of latents, by name in `PRIORS`; each is one module of this folder."""
+
+from dvae_tf.priors.prior import PRIORS, Prior
+from dvae_tf.priors.standard_normal import StandardNormal
+
+__all__ = ["PRIORS", "Prior", "StandardNormal"]

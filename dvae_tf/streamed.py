@@ -1,0 +1,106 @@
+"""Arrays whose rows stay on disk until they are asked for."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# `cache="auto"` holds as many bytes of training examples in memory, decoded.
+MAX_CACHED = 2**30
+
+
+class DatasetError(ValueError):
+    """The data asked for cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """An array [N, ...] whose rows are read when they are needed. NumPy reads all of them.
+
+    Args:
+        keys: [N, ...], which say where each row is.
+        read: from one key to its row, in a graph; a row that cannot be read is an `OpError`.
+        describe: from one key to words that name the row.
+        spec: shape and type of a row.
+    """
+
+    keys: np.ndarray
+    read: Callable[[tf.Tensor], tf.Tensor]
+    describe: Callable[[Any], str]
+    spec: tf.TensorSpec
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, indices) -> "Streamed":
+        """Return the rows of a slice or of an array of indices; none is read yet."""
+        return replace(self, keys=self.keys[indices])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.spec.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.spec.dtype.as_numpy_dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        rows = np.empty(self.shape, self.dtype)
+        try:
+            stream = self.stream(tf.data.Dataset.range(len(self)))
+            for index, row in enumerate(stream.as_numpy_iterator()):
+                rows[index] = row
+        except tf.errors.OpError:
+            self.check()
+            raise
+        return rows if dtype is None else rows.astype(dtype)
+
+    def stream(self, indices: tf.data.Dataset) -> tf.data.Dataset:
+        """Return the rows at the indices, in their order, read by as many threads as help."""
+        with tf.device("CPU"):
+            keys = tf.constant(self.keys)
+        return indices.map(
+            lambda index: tf.ensure_shape(self.read(tf.gather(keys, index)), self.spec.shape),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def check(self) -> None:
+        """Read one row after the other.
+
+        Raises:
+            DatasetError: which names the first that is damaged, missing or of another shape.
+        """
+        for key in self.keys:
+            shape = tuple(read_row(self.read, key, self.describe).shape)
+            if shape != self.shape[1:]:
+                raise DatasetError(
+                    "All images must have one size and one number of channels. Received: "
+                    f"{shape} in {self.describe(key)}, {self.shape[1:]} in the others."
+                )
+
+
+def read_row(read, key: np.ndarray, describe) -> tf.Tensor:
+    """Return a row, or say which one it is that cannot be read."""
+    try:
+        return read(tf.constant(key))
+    except tf.errors.OpError as error:
+        raise DatasetError(
+            f"{describe(key)} must be a readable image. Received: {first_line(error)}. "
+            "Remove or repair it."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the message of an error in one short line."""
+    # TensorFlow's names of nodes
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]| name: *$", "", str(error))
+    text = re.sub(r"\s+", " ", text).strip(" .") or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
