@@ -166,8 +166,9 @@ def test_estimate_of_several_machines_is_arithmetic():
     gains = {w: 500 / (500 / w + 8 * large * ms * (w - 1) / w) for w in (2, 4, 8)}
     most = 500 / (8 * large * ms)
     assert (
-        f"2 workers are at most {gains[2]:.1f} times, 4 at most {gains[4]:.1f} times and 8 at most "
-        f"{gains[8]:.1f} times as fast as one, and no number is more than {most:.1f} times" in page
+        f"2 workers are at most {gains[2]:.1f} times as fast as one, 4 at most {gains[4]:.1f} times, "
+        f"and 8 at most {gains[8]:.1f} times. No number of workers is more than {most:.1f} times as "
+        "fast." in page
     )
 
 
