@@ -13,6 +13,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The pages and the API reference, in docs/_build/html/.
 docs: .venv/installed

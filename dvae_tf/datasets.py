@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+from dvae_tf import streamed
 from dvae_tf.data.batches import (
     check_training_examples,
     evaluation_batches,
@@ -24,7 +25,7 @@ from dvae_tf.data.splits import (
 )
 from dvae_tf.kinds import KINDS, Kind
 from dvae_tf.kinds.image.pixels import as_float
-from dvae_tf.streamed import MAX_CACHED, DatasetError, Streamed
+from dvae_tf.streamed import DatasetError, Streamed
 
 __all__ = [
     "BINARIZATIONS",
@@ -107,11 +108,11 @@ def _cached(dataset: Dataset, cache: str) -> Dataset:
     if not train.is_streamed:
         if cache == "none":
             raise DatasetError(
-                "`cache` must be auto or memory, but for a folder of images and tfds:NAME. "
+                "`cache` must be auto or memory for data that are read at once. "
                 f"Received: cache='none' for {dataset.name}. Choose auto."
             )
         return dataset
     hold = loaded if cache == "memory" else in_memory
-    if cache == "memory" or (cache == "auto" and train.examples.nbytes <= MAX_CACHED):
+    if cache == "memory" or (cache == "auto" and train.examples.nbytes <= streamed.MAX_CACHED):
         train = loaded(train)
     return replace(dataset, train=train, validation=hold(validation), test=hold(test))

@@ -18,7 +18,7 @@ def repeat(nest, times: int):
     """[B, ...] -> [times B, ...]: the whole batch, one time after the other."""
     if times == 1:
         return nest
-    return tf.nest.map_structure(lambda x: tf.tile(x, [times] + [1] * (x.shape.rank - 1)), nest)
+    return tf.nest.map_structure(lambda x: tf.tile(x, [times] + [1] * (len(x.shape) - 1)), nest)
 
 
 def merge(nest):

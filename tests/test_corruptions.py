@@ -199,7 +199,7 @@ def test_describes_sigma_on_both_scales():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"gaussian, salt_pepper, masking.* Received: 'snow'"):
+    with pytest.raises(ValueError, match=r"gaussian, masking, none.* Received: 'snow'"):
         corruptions.from_name("snow")
 
 

@@ -7,6 +7,8 @@ import scipy.io
 import scipy.stats
 
 from dvae_tf import datasets
+from dvae_tf import streamed as streamed_module
+from dvae_tf.data import splits as splits_module
 from dvae_tf.datasets import DatasetError, Split
 from dvae_tf.kinds.image import frey_faces
 
@@ -396,9 +398,9 @@ class TestStreamedFolder:
         assert np.any(whole[0] != whole[4])  # another epoch, another order
 
     def test_auto_streams_what_is_too_large(self, folder, monkeypatch):
-        monkeypatch.setattr(datasets, "_MAX_CACHED", 64 * 90)
+        monkeypatch.setattr(streamed_module, "MAX_CACHED", 64 * 90)
         assert isinstance(datasets.load(folder).train.images, np.ndarray)
-        monkeypatch.setattr(datasets, "_MAX_CACHED", 64 * 90 - 1)
+        monkeypatch.setattr(streamed_module, "MAX_CACHED", 64 * 90 - 1)
         assert isinstance(datasets.load(folder).train.images, datasets.Streamed)
         # What counts is what is trained on.
         assert isinstance(datasets.load(folder, limit=63).train.images, np.ndarray)
@@ -411,7 +413,7 @@ class TestStreamedFolder:
         np.testing.assert_array_equal(limited.test.images, streamed.test.images)
 
     def test_what_is_held_for_validation_is_bounded_and_spread(self, folder, streamed, monkeypatch):
-        monkeypatch.setattr(datasets, "_MAX_HELD", 4 * 90 - 1)
+        monkeypatch.setattr(splits_module, "_MAX_HELD", 4 * 90 - 1)
         bounded = datasets.load(folder, cache="none")
         for ours, theirs in (
             (bounded.validation, streamed.validation),
@@ -424,10 +426,10 @@ class TestStreamedFolder:
 
     def test_mean_image_is_of_some_images(self, streamed, images, monkeypatch):
         kept = np.asarray(streamed.train.images)
-        np.testing.assert_allclose(datasets.mean_image(streamed.train), kept.mean(0) / 255)
-        monkeypatch.setattr(datasets, "_NUM_AVERAGED", 2)
+        np.testing.assert_allclose(datasets.mean_example(streamed.train), kept.mean(0) / 255)
+        monkeypatch.setattr(splits_module, "_NUM_AVERAGED", 2)
         expected = kept[[0, 63]].mean(0) / 255
-        np.testing.assert_allclose(datasets.mean_image(streamed.train), expected)
+        np.testing.assert_allclose(datasets.mean_example(streamed.train), expected)
 
     def test_binarization_is_dynamic_or_none(self, streamed):
         assert streamed.binarized("none") is streamed
@@ -435,13 +437,13 @@ class TestStreamedFolder:
         assert binary.train is streamed.train
         assert set(np.unique(binary.test.images)) == {0, 255}
         for how in ("static", "threshold"):
-            with pytest.raises(DatasetError, match=f"Received: '{how}'.* --cache memory"):
+            with pytest.raises(DatasetError, match=f"Received: binarize='{how}'.* cache='memory'"):
                 streamed.binarized(how)
 
     def test_is_for_folders_and_tfds_only(self, write_npz):
         for name in ("digits", write_npz(images=numbered(10))):
             with pytest.raises(
-                DatasetError, match=r"must be auto or memory.* Received: 'none' for"
+                DatasetError, match=r"must be auto or memory.* Received: cache='none' for"
             ):
                 datasets.load(name, cache="none")
         with pytest.raises(DatasetError, match="must be one of auto, memory, none"):
@@ -460,15 +462,15 @@ class TestStreamedFolder:
         cut(path)
         for cache in ("none", "memory"):
             with pytest.raises(DatasetError, match=r"060\.png must be a readable image"):
-                datasets.check_training_images(
+                datasets.check_training_examples(
                     datasets.load(folder, cache=cache).train, 16, seed=1, first_step=5
                 )
         path.unlink()
         with pytest.raises(DatasetError, match=r"060\.png must be a readable image.*No such file"):
-            datasets.check_training_images(dataset.train, 16, seed=1, first_step=5)
+            datasets.check_training_examples(dataset.train, 16, seed=1, first_step=5)
 
     def test_other_mistakes_of_a_step_are_not_its_images(self, streamed):
-        datasets.check_training_images(streamed.train, 16, seed=1, first_step=0)
+        datasets.check_training_examples(streamed.train, 16, seed=1, first_step=0)
 
 
 class TestStreamedTfds:
@@ -516,7 +518,7 @@ class TestStreamedTfds:
         for first in (1, 7):
             resumed = training_batches(streamed, 14 - first, first_step=first)
             np.testing.assert_array_equal(resumed, theirs[first:])
-        monkeypatch.setattr(datasets, "_MAX_CACHED", 96 * 12 - 1)
+        monkeypatch.setattr(streamed_module, "MAX_CACHED", 96 * 12 - 1)
         assert isinstance(self.load(builder).train.images, datasets.Streamed)
 
     def test_names_what_is_damaged(self, builder):
@@ -525,7 +527,7 @@ class TestStreamedTfds:
         content = shard.read_bytes()
         shard.write_bytes(content.replace(b"IDAT", b"TADI"))
         with pytest.raises(DatasetError, match=r"the record at byte \d+ of .*tfrecord.* must be"):
-            datasets.check_training_images(dataset.train, 16, seed=1, first_step=0)
+            datasets.check_training_examples(dataset.train, 16, seed=1, first_step=0)
         shard.write_bytes(content[:-10])
         with pytest.raises(DatasetError, match=r"must hold 24 whole records\. Received: 23"):
             self.load(builder, cache="none")

@@ -3,7 +3,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from dvae_tf.layers.discretized_logistic import LEVELS, DiscretizedLogistic
+from dvae_tf.kinds.image.pixels import LEVELS
+from dvae_tf.layers.discretized_logistic import DiscretizedLogistic
 
 PARAMETERS = [(0.5, 0.1), (0.0, 0.02), (1.0, 0.3), (-0.2, 0.05), (0.31, 0.001), (0.7, 2.0)]
 GRID = np.arange(LEVELS) / (LEVELS - 1)

@@ -15,9 +15,8 @@ from conftest import ROOT
 
 import evaluate
 import train
-from dvae_tf import datasets
+from dvae_tf import datasets, likelihood
 from dvae_tf.evaluation import report
-from dvae_tf.evidence import likelihood
 from dvae_tf.runs import experiment
 
 SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]

@@ -14,8 +14,7 @@ import scipy.stats
 from conftest import ROOT
 
 from benchmarks import report as speed
-from dvae_tf import datasets
-from dvae_tf.evidence import likelihood
+from dvae_tf import datasets, likelihood
 from dvae_tf.runs import configuration, experiment
 from experiments import bounds, bounds_tables, report, run, runs, statistics
 from experiments.linear_gaussian import LinearGaussian

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dvae_tf import DVAE, networks
-from dvae_tf.evidence import likelihood
+from dvae_tf import DVAE, likelihood, networks
 from dvae_tf.kinds.image import checks as images
 
 GOOD = np.linspace(0, 1, 3 * 64, dtype=np.float32).reshape(3, 8, 8, 1)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from test_model_bounds import ORACLE, SIZE, X, make_model
 
-from dvae_tf import corruptions
-from dvae_tf.evidence import likelihood
+from dvae_tf import corruptions, likelihood
 
 IMAGES = X.astype(np.float32).reshape(-1, SIZE, 1, 1)
 EXACT = ORACLE.log_evidence(X)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 from dvae_tf import DVAE, corruptions, layers, networks
+from dvae_tf.kinds.image.callbacks import ImageGrid
 from dvae_tf.runs import callbacks
 
 SHAPE = (8, 6, 1)
@@ -273,7 +274,7 @@ def test_stock_callbacks_work_together(images, tmp_path):
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False),
         callbacks.KLWarmUp(2),
-        callbacks.ImageGrid(images[:4], images[:4], log_dir=tmp_path / "logs", every=1),
+        ImageGrid(images[:4], images[:4], log_dir=tmp_path / "logs", every=1),
     ]
     history = model.fit(
         images, batch_size=16, epochs=9, validation_data=images, callbacks=selected, verbose=0

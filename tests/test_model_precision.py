@@ -11,6 +11,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 from dvae_tf import DVAE, corruptions, datasets, layers, networks
+from dvae_tf.kinds.image import Image
 from dvae_tf.runs import experiment
 from dvae_tf.runs.configuration import Configuration
 
@@ -201,12 +202,12 @@ def test_max_gradient_norm_reaches_the_optimizer(images):
 
 def test_precision_reaches_the_networks_and_stays_there():
     config = Configuration(precision="mixed_bfloat16", latent_dim=2)
-    model = experiment.build_model(experiment.configuration.resolve(config), SHAPE)
+    model = experiment.build_model(experiment.configuration.resolve(config), Image(), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "bfloat16"
     assert keras.layers.Dense(1).compute_dtype == "float32"
     with networks.dtype_policy("mixed_bfloat16"):
         config = Configuration(latent_dim=2)
-        model = experiment.build_model(experiment.configuration.resolve(config), SHAPE)
+        model = experiment.build_model(experiment.configuration.resolve(config), Image(), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "float32"
 
 

@@ -78,10 +78,10 @@ def test_start_at_mean(network, likelihood, tolerance):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((28, 28), 2), "`image_shape` must be"),
-        (((28, 28, 0), 2), "`image_shape` must be"),
+        (((), 2), "`example_shape` must be"),
+        (((28, 28, 0), 2), "`example_shape` must be"),
         (((28, 28, 1), 0), "`latent_dim` must be an integer of at least 1"),
-        (((28, 28, 1), 2, "poisson"), "`likelihood` must be one of bernoulli, gaussian"),
+        (((28, 28, 1), 2, "poisson"), "`likelihood` must be one of bernoulli, continuous"),
     ],
 )
 @pytest.mark.parametrize("network", networks.NETWORKS)
@@ -93,3 +93,9 @@ def test_refuses_arguments(network, arguments, message):
 def test_refuses_empty_sizes():
     with pytest.raises(ValueError, match="`hidden` must hold at least one positive integer"):
         networks.mlp((8, 8, 1), 2, hidden=())
+
+
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_convolutions_need_height_width_and_channels(network):
+    with pytest.raises(ValueError, match=r"must be \(height, width, channels\).*\(28, 28\)"):
+        networks.NETWORKS[network]((28, 28), 2)

@@ -16,8 +16,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE
-from dvae_tf.evidence import likelihood
+from dvae_tf import DVAE, likelihood
 from dvae_tf.runs import configuration, experiment
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]

@@ -96,6 +96,11 @@ class Dataset:
         """Shape of an example, without the batch: a tuple, or a nest of tuples."""
         return self.train.shape
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of an example, where they are images: (height, width, channels)."""
+        return self.example_shape
+
     def digest(self) -> str:
         """Return a hash of all examples and labels that are in memory."""
         content = hashlib.sha256()

@@ -38,6 +38,13 @@ class LogLikelihood(NamedTuple):
         return float(np.sqrt(np.sum(squares)) / len(squares))
 
 
-def bits_per_dimension(log_likelihood: np.ndarray, num_values: int) -> np.ndarray:
-    """Return -log2 p(x) in bits per value, for a discrete likelihood."""
-    return -np.asarray(log_likelihood) / (math.log(2) * num_values)
+def bits_per_dimension(
+    log_likelihood: np.ndarray, example_shape: int | tuple[int, ...]
+) -> np.ndarray:
+    """Return -log2 p(x) over the number of values in an example, for a discrete likelihood.
+
+    Args:
+        log_likelihood: log p(x), in nats.
+        example_shape: shape of an example, or its number of values.
+    """
+    return -np.asarray(log_likelihood) / (math.log(2) * math.prod(np.atleast_1d(example_shape)))

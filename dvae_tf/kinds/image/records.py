@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from dvae_tf import streamed
 from dvae_tf.kinds.image.files import Examples, checked
-from dvae_tf.streamed import MAX_CACHED, DatasetError, Streamed, first_line, read_row
+from dvae_tf.streamed import DatasetError, Streamed, first_line, read_row
 
 
 def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Examples | None]:
@@ -35,7 +36,8 @@ def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Example
         keys = [key for key in ("train", "test") if key in builder.info.splits]
         read = _read_tfds
         if "train" in keys and (
-            cache == "none" or (cache == "auto" and _decoded_bytes(builder, keys) > MAX_CACHED)
+            cache == "none"
+            or (cache == "auto" and _decoded_bytes(builder, keys) > streamed.MAX_CACHED)
         ):
             read = _stream_tfds
         splits = {key: read(builder, key) for key in keys}
@@ -44,7 +46,7 @@ def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Example
     except Exception as error:
         raise DatasetError(
             f"{name} could not be prepared in {builder.data_dir} ({first_line(error)}). Check the "
-            "network, or give the directory where it is prepared with --data-dir or TFDS_DATA_DIR."
+            "network, or name the directory where it is prepared by `data_dir` or TFDS_DATA_DIR."
         ) from error
     if "train" not in splits:
         raise DatasetError(f"The data set must have a split `train`. Received: {name!r}.")
@@ -68,7 +70,7 @@ def _stream_tfds(builder, split: str) -> Examples:
     if images.dtype != np.uint8 or len(images.shape) != 4:
         raise DatasetError(
             "Images that are streamed must be uint8 [height, width, channels]. Received: "
-            f"{images.dtype} {list(images.shape[1:])} in {builder.name}. Give --cache memory."
+            f"{images.dtype} {list(images.shape[1:])} in {builder.name}. Choose cache='memory'."
         )
     return images, columns.get("label")
 
@@ -119,7 +121,7 @@ def tfds_columns(builder, split: str, names: Sequence[str]) -> dict[str, Streame
     if builder.info.file_format.value != "tfrecord":
         raise DatasetError(
             "A data set of TensorFlow Datasets must lie in tfrecord files to be streamed. Received: "
-            f"{builder.info.file_format.value} for {builder.name}. Prepare it in another --data-dir."
+            f"{builder.info.file_format.value} for {builder.name}. Prepare it in another `data_dir`."
         )
     files, spans = [], []
     for number, instruction in enumerate(builder.info.splits[split].file_instructions):
