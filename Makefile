@@ -17,6 +17,7 @@ lint: .venv/installed
 
 # The pages and the API reference, in docs/_build/html/.
 docs: .venv/installed
+	$(BIN)/python docs/tables.py
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
 # Runs that are done are skipped, those that were stopped are resumed. DATA_DIR=... says where MNIST is,

@@ -24,8 +24,7 @@ BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 sys.path.insert(0, str(ROOT))
 
-from dvae_tf import datasets, networks
-from dvae_tf import likelihood
+from dvae_tf import datasets, likelihood, networks
 from dvae_tf.runs import configuration, experiment
 
 # What varies; the rest is the mlp 784-200-200-50 at batch 100, or conv where the image's size varies.

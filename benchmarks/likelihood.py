@@ -92,8 +92,7 @@ def main() -> None:
 
     import numpy as np
 
-    from dvae_tf import networks
-    from dvae_tf import likelihood
+    from dvae_tf import likelihood, networks
 
     encoder, decoder = networks.mlp((28, 28, 1), LATENT_DIM, hidden=(HIDDEN, HIDDEN))
     images = np.random.default_rng(0).random((options.images, 28, 28, 1)) < 0.2

@@ -104,10 +104,9 @@ def trained(run_dir: Path) -> dict:
     """
     import tensorflow as tf
 
-    from dvae_tf import DVAE, datasets, randomness
+    from dvae_tf import DVAE, datasets, likelihood, randomness
     from dvae_tf.evaluation.measuring import as_json
     from dvae_tf.evaluation.metrics import summarize
-    from dvae_tf import likelihood
 
     config = experiment.read_configuration(run_dir)
     if config.dataset != "mnist" or config.noise == "none":

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from dvae_tf import corruptions, datasets, randomness
+from dvae_tf import corruptions, datasets, likelihood, randomness
 from dvae_tf.evaluation import measuring as evaluation
 from dvae_tf.evaluation import metrics
-from dvae_tf import likelihood
 from dvae_tf.model import DVAE
 from dvae_tf.runs import experiment
 from dvae_tf.runs.configuration import Configuration

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tables
 import yaml
 from conftest import ROOT
 
@@ -179,3 +180,8 @@ def test_kinds_of_blocks_are_known():
     fences = sum(len(re.findall(r"^```", page.read_text(), re.MULTILINE)) for page in PAGES)
     toctrees = sum(page.read_text().count("```{toctree}") for page in PAGES)
     assert fences == 2 * (sum(len(blocks(page)) for page in PAGES) + toctrees)
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_tables_are_those_of_the_registries(page):
+    assert page.read_text() == tables.update(page.read_text()), "run `python docs/tables.py`"

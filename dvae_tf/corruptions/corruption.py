@@ -49,8 +49,8 @@ def highest(level) -> float:
 class Corruption:
     """Base of the corruption processes.
 
-    A subclass has a `name` for the command line, says what its level means (`level_means`, and
-    whether it is a fraction), and which level train.py takes by default.
+    A subclass has a `name` for the command line, says what it does (`effect`) and what its level
+    means (`level_means`, and whether it is a fraction), and which level train.py takes by default.
 
     Args:
         level: strength of the corruption in [0, 1], or a pair (low, high) of which each example
@@ -63,6 +63,7 @@ class Corruption:
     """
 
     name: ClassVar[str]
+    effect: ClassVar[str] = ""
     level_means: ClassVar[str]
     level_is_fraction: ClassVar[bool] = False
     default_level: ClassVar[float] = 0.1

@@ -14,6 +14,7 @@ class Identity(Corruption):
     """No corruption: x~ = x. With it a denoising VAE is a VAE."""
 
     name = "none"
+    effect = "corrupts nothing: the model is a VAE"
     level_means = "ignored, 0 (nothing is corrupted)"
     default_level = 0.0
 

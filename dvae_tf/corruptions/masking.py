@@ -13,6 +13,7 @@ class Masking(Corruption):
     """Masking noise: a pixel is set to 0 with probability `level`."""
 
     name = "masking"
+    effect = "sets values to 0"
     level_means = "fraction of pixels hit (set to 0)"
     level_is_fraction = True
     default_level = 0.25

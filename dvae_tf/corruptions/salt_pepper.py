@@ -13,6 +13,7 @@ class SaltPepper(Corruption):
     """Impulse noise: a pixel is hit with probability `level`, then 0 or 1 with equal odds."""
 
     name = "salt_pepper"
+    effect = "sets pixels to black or white, equally likely"
     level_means = "fraction of pixels hit (salt and pepper equally likely)"
     level_is_fraction = True
 
@@ -31,6 +32,10 @@ class AuthorsSaltPepper(Corruption):
     """
 
     name = "authors_salt_pepper"
+    effect = (
+        "the noise of the paper's own code: "
+        "a hit pixel turns white with a probability equal to the level, else black"
+    )
     level_means = "fraction of pixels hit (salt with that same probability, else pepper)"
     level_is_fraction = True
 

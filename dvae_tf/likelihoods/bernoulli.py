@@ -12,6 +12,11 @@ class Bernoulli(Likelihood):
     """Bernoulli, for binary values."""
 
     name = "bernoulli"
+    values = "black or white"
+    remark = (
+        "If images are grey, each step draws black or white with the grey value as "
+        "probability of white (`--binarize dynamic`)"
+    )
     layer = IndependentBernoulli
     step = 1.0
     is_binary = True

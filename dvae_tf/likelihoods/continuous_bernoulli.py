@@ -12,6 +12,7 @@ class ContinuousBernoulli(Likelihood):
     """Continuous Bernoulli, a density of values in [0, 1]."""
 
     name = "continuous_bernoulli"
+    values = "real numbers in [0, 1], many near the ends"
     layer = IndependentContinuousBernoulli
 
     @classmethod

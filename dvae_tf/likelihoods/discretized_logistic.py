@@ -10,5 +10,7 @@ class DiscretizedLogistic(Likelihood):
     """A logistic density integrated over the levels of 8 bits."""
 
     name = "discretized_logistic"
+    values = "8-bit grey or colour"
+    remark = "A probability, comparable in bits per dimension"
     layer = IndependentDiscretizedLogistic
     step = pixels.STEP

@@ -9,4 +9,5 @@ class Gaussian(Likelihood):
     """Independent normal values of learnt scale."""
 
     name = "gaussian"
+    values = "real numbers"
     layer = IndependentNormal

@@ -16,6 +16,7 @@ class Likelihood:
 
     Attributes:
         name: on the command line.
+        values: what it is for, in words; remark: more, for the documentation.
         layer: the layer that ends a decoder in this family.
         step: between neighbouring values of the support, on the scale that models see; None for a
             density over real numbers.
@@ -23,6 +24,8 @@ class Likelihood:
     """
 
     name: ClassVar[str]
+    values: ClassVar[str]
+    remark: ClassVar[str] = ""
     layer: ClassVar[type[EventLayer]]
     step: ClassVar[float | None] = None
     is_binary: ClassVar[bool] = False
