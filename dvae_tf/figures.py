@@ -16,18 +16,19 @@ def to_png(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+def learning_curves(history: Mapping[str, Sequence[float]], *, noun: str = "example") -> Figure:
     """Show bound, reconstruction and KL term against the epoch, for training and validation.
 
     Args:
         history: columns of history.csv, among them `epoch`; NaN where there was no validation.
+        noun: what an example is called, in the units.
     """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     epochs = np.asarray(history["epoch"], float) + 1
     panels = (
-        ("loss", "loss (nats per image)"),
-        ("reconstruction", "E log p(x|z) (nats per image)"),
-        ("kl", "KL(q(z|x~) || p(z)) (nats per image)"),
+        ("loss", f"loss (nats per {noun})"),
+        ("reconstruction", f"E log p(x|z) (nats per {noun})"),
+        ("kl", f"KL(q(z|x~) || p(z)) (nats per {noun})"),
     )
     for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
         for column, name in ((key, "training"), (f"val_{key}", "validation")):
@@ -103,17 +104,17 @@ def curves(
 
 
 def calibration(predicted: Sequence[float], actual: Sequence[float]) -> Figure:
-    """Show actual against predicted error of pixels, with the line of perfect calibration."""
+    """Show actual against predicted error of values, with the line of perfect calibration."""
     figure = Figure(figsize=(4, 3.6), layout="constrained")
     axes = figure.subplots()
     limit = 1.05 * max(*predicted, *actual, 1e-6)
     axes.plot([0, limit], [0, limit], color="grey", linewidth=1, label="perfect")
-    axes.plot(predicted, actual, marker="o", label="pixels, in bins")
+    axes.plot(predicted, actual, marker="o", label="values, in bins")
     axes.set(
         xlim=(0, limit),
         ylim=(0, limit),
-        xlabel="predicted standard deviation (pixel scale)",
-        ylabel="root mean squared error (pixel scale)",
+        xlabel="predicted standard deviation of a value",
+        ylabel="root mean squared error",
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from dvae_tf.kinds import KINDS
 from dvae_tf.kinds.image import baselines
 
 
@@ -28,3 +29,13 @@ def test_uses_the_strength_of_the_noise(name, rng):
     noisy = rng.random((1, 16, 16, 1))
     weak, strong = (baselines.denoise(name, noisy, sigma=s) for s in (0.02, 0.5))
     assert strong.std() < weak.std()
+
+
+def test_of_the_kind_are_all_of_them_with_a_label(rng):
+    noisy = rng.random((2, 8, 8, 1))
+    named = KINDS["image"]().baselines()
+    assert list(named) == list(baselines.BASELINES)
+    assert named["non_local_means"].label == "non-local means"
+    for name, denoise in named.items():
+        expected = baselines.denoise(name, noisy, sigma=0.1)
+        np.testing.assert_array_equal(denoise(noisy, sigma=0.1), expected)

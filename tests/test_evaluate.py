@@ -15,12 +15,15 @@ from conftest import ROOT
 
 import evaluate
 import train
-from dvae_tf import datasets, likelihood
-from dvae_tf.evaluation import report
+from dvae_tf import likelihood
+from dvae_tf.evaluation import captions, projector
+from dvae_tf.evaluation.denoising import methods
+from dvae_tf.kinds import KINDS
 from dvae_tf.runs import experiment
 
 SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]
 FAST = [*SMALL, "--num-annealed", "0"]
+SECTIONS = captions.sections(KINDS["image"]())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_likelihoods_are_consistent(measured):
 def test_annealed_images_are_spread_over_the_test_split(runs, measured):
     model = experiment.load_model(runs / "dvae")
     config, _ = experiment.read_config(runs / "dvae")
-    images = datasets.as_float(experiment.load_dataset(config).test.images[:40])
+    images = experiment.load_dataset(config).test.as_float()[:40]
     sampled = likelihood.importance_sampling(
         model.encoder, model.decoder, images, num_samples=20, seed=0
     ).log_likelihood
@@ -100,7 +103,7 @@ def test_annealed_images_are_spread_over_the_test_split(runs, measured):
 
 def test_tables_are_whole(measured):
     rows = measured["denoising"]
-    assert {row["method"] for row in rows} == set(report.METHODS)
+    assert {row["method"] for row in rows} == set(methods(KINDS["image"]()))
     assert len(rows) == 7 * 6 * 2
     clean = [row for row in rows if row["method"] == "noisy" and row["level"] == 0]
     for row in clean:
@@ -140,7 +143,7 @@ class Page(html.parser.HTMLParser):
 def test_report_holds_every_figure_and_loads_nothing(evaluated):
     page = Page((evaluated / "report.html").read_text())
     names = {path.stem for path in evaluated.glob("*.png")}
-    assert names == {name for section in report.SECTIONS.values() for name in section}
+    assert names == {name for section in SECTIONS.values() for name in section}
     assert len(page.sources) == len(names)
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"https?://|@import|url\(", page.text)
@@ -226,7 +229,7 @@ def test_failure_half_way_keeps_the_earlier_evaluation(runs, evaluated, monkeypa
     def full(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(evaluate, "_write_projector", full)
+    monkeypatch.setattr(projector, "write", full)
     assert evaluate.main([str(runs / "dvae"), *FAST, "--seed", "5"]) == 2
     assert "No space left" in capsys.readouterr().err
     assert (evaluated / "metrics.json").read_bytes() == before

@@ -4,6 +4,7 @@ import scipy.stats
 import tensorflow as tf
 
 from dvae_tf import figures
+from dvae_tf.kinds.image import pictures
 
 
 def decoded(figure):
@@ -15,16 +16,16 @@ def decoded(figure):
 def test_grids_of_any_shape(shape, count, rng):
     images = rng.random((count, *shape))
     for figure in (
-        figures.image_grid(images, title="t"),
-        figures.denoising_grid(images, images, images, title="t\nu"),
-        figures.denoising_grid(images, images, images),
+        pictures.image_grid(images, title="t"),
+        pictures.denoising_grid(images, images, images, title="t\nu"),
+        pictures.denoising_grid(images, images, images),
     ):
         assert decoded(figure).shape[2] == 4
 
 
 def test_mosaic_places_images_row_by_row():
     images = np.arange(1, 6, dtype=float)[:, None, None, None] * np.ones((1, 2, 3, 1))
-    mosaic = figures._mosaic(images, 3, gap=1, fill=0.0)[..., 0]
+    mosaic = pictures._mosaic(images, 3, gap=1, fill=0.0)[..., 0]
     expected = np.zeros((5, 11))
     for index in range(5):
         row, column = divmod(index, 3)
@@ -34,7 +35,7 @@ def test_mosaic_places_images_row_by_row():
 
 def test_pixels_keep_their_grey_value():
     for value in (0.0, 0.5, 1.0, -3.0, 7.0):
-        picture = decoded(figures.image_grid(np.full((1, 8, 8, 1), value), title=""))
+        picture = decoded(pictures.image_grid(np.full((1, 8, 8, 1), value), title=""))
         middle = picture[picture.shape[0] // 2, picture.shape[1] // 2, 0]
         assert abs(int(middle) - round(255 * np.clip(value, 0, 1))) <= 1
 
@@ -44,22 +45,38 @@ def test_learning_curves(epochs):
     history = {"epoch": range(epochs)}
     for key in ("loss", "reconstruction", "kl"):
         history |= {key: np.linspace(1, 2, epochs), f"val_{key}": np.full(epochs, np.nan)}
-    figure = figures.learning_curves(history)
+    figure = figures.learning_curves(history, noun="image")
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2]
-    assert all("nats" in axes.get_ylabel() for axes in figure.axes)
+    assert all("nats per image" in axes.get_ylabel() for axes in figure.axes)
     decoded(figure)
 
 
 @pytest.mark.parametrize("units", [1, 7, 150])
 def test_encoder_filters(units, rng):
-    decoded(figures.encoder_filters(rng.normal(size=(5, 4, 3, units))))
-    decoded(figures.encoder_filters(np.zeros((5, 4, 1, units))))
+    decoded(pictures.encoder_filters(rng.normal(size=(5, 4, 3, units))))
+    decoded(pictures.encoder_filters(np.zeros((5, 4, 1, units))))
 
 
-def test_latent_grid_is_at_quantiles_of_the_prior():
-    latents = figures.latent_grid(5)
+@pytest.mark.parametrize("law", [scipy.stats.norm, scipy.stats.laplace])
+def test_latent_grid_is_at_quantiles_of_the_prior(law):
+    latents = figures.latent_grid(law.ppf, 5)
     assert latents.shape == (25, 2)
-    quantiles = scipy.stats.norm.cdf(latents).reshape(5, 5, 2)
+    quantiles = law.cdf(latents).reshape(5, 5, 2)
     np.testing.assert_allclose(quantiles[0, :, 0], [0.1, 0.3, 0.5, 0.7, 0.9], atol=1e-6)
     np.testing.assert_allclose(quantiles[:, 0, 1], [0.9, 0.7, 0.5, 0.3, 0.1], atol=1e-6)
-    decoded(figures.latent_manifold(np.zeros((25, 4, 6, 1))))
+    decoded(pictures.latent_manifold(np.zeros((25, 4, 6, 1)), latents))
+
+
+def test_traversal_is_titled_with_its_range(rng):
+    strip = rng.random((2, 3, 4, 4, 1))
+    names = ("random_input", "random_output", "attack_input", "attack_output", "samples")
+    arrays = dict.fromkeys(names, strip[0]) | {
+        "repeated": strip,
+        "traversal": strip,
+        "traversal_units": [4, 1],
+        "traversal_values": np.array([-2.0, 0.0, 2.5]),
+        "interpolation": strip[:0],
+    }
+    drawn = pictures.of_evaluation(arrays)
+    assert drawn["traversal"].axes[0].get_title() == "Latent units from -2 to 2.5"
+    assert set(drawn) == {"attack", "repeated", "traversal", "samples"}

@@ -3,47 +3,82 @@
 import tensorflow as tf
 
 from dvae_tf import randomness
-
-
-def _norm(x: tf.Tensor) -> tf.Tensor:
-    """The L2 norm of each image: [B, 1, 1, 1]."""
-    return tf.sqrt(tf.reduce_sum(tf.square(x), axis=[1, 2, 3], keepdims=True) + 1e-20)
+from dvae_tf.kinds.kind import Example
 
 
 def projected_gradient(
-    denoiser, images, *, sizes, num_steps: int = 20, seed: int = 0
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Find the perturbation of a given L2 size that spoils the denoised image most.
+    denoiser, examples: Example, *, sizes, num_steps: int = 20, seed: int = 0
+) -> tuple[Example, Example]:
+    """Find the perturbation of a given L2 size that spoils the denoised example most.
 
     Ascends the squared error of denoiser(x + delta) against x, from a random direction, with steps
     of half the size and projection on the ball. Source: Madry et al. (2018), arXiv:1706.06083, in
     the L2 norm; on a linear denoiser long steps are the power method.
 
     Args:
-        denoiser: differentiable, from images [B, H, W, C] to images.
-        images: clean, [B, H, W, C].
-        sizes: L2 norm of the perturbation of each image, [B].
+        denoiser: differentiable, from examples [B, ...] to examples.
+        examples: clean, [B, ...], a nest of arrays or tensors.
+        sizes: L2 norm of the perturbation of each example, over all its parts, [B].
         num_steps: steps of ascent.
         seed: of the random directions.
 
     Returns:
-        the attacked images, and images with random noise of the same size.
+        the attacked examples, and examples with random noise of the same size.
     """
-    x = tf.convert_to_tensor(images, tf.float32)
-    size = tf.reshape(tf.cast(sizes, tf.float32), [-1, 1, 1, 1])
-    direction = randomness.normal(tf.shape(x), randomness.as_seed(seed))
-    start = size * direction / _norm(direction)
+    x = tf.nest.map_structure(lambda part: tf.convert_to_tensor(part, tf.float32), examples)
+    size = tf.nest.map_structure(lambda part: _per_row(tf.cast(sizes, tf.float32), part), x)
+    half = tf.nest.map_structure(lambda length: 0.5 * length, size)
+    start = _along(_random_direction(x, randomness.as_seed(seed)), size)
 
     @tf.function(autograph=False)
     def ascend(delta):
         with tf.GradientTape() as tape:
             tape.watch(delta)
-            error = tf.reduce_sum(tf.square(denoiser(x + delta) - x))
+            denoised = denoiser(tf.nest.map_structure(tf.add, x, delta))
+            errors = tf.nest.map_structure(lambda a, b: tf.square(a - b), denoised, x)
+            error = tf.add_n([tf.reduce_sum(part) for part in tf.nest.flatten(errors)])
         gradient = tape.gradient(error, delta)
-        delta += 0.5 * size * gradient / _norm(gradient)
-        return delta * tf.minimum(1.0, size / _norm(delta))
+        delta = tf.nest.map_structure(tf.add, delta, _along(gradient, half))
+        return tf.nest.map_structure(
+            lambda part, length, norm: part * tf.minimum(1.0, length / norm),
+            delta,
+            size,
+            _norm(delta),
+        )
 
     delta = start
     for _ in range(num_steps):
         delta = ascend(delta)
-    return x + delta, x + start
+    return tf.nest.map_structure(tf.add, x, delta), tf.nest.map_structure(tf.add, x, start)
+
+
+def _random_direction(x: Example, seed: tf.Tensor) -> Example:
+    if not tf.nest.is_nested(x):
+        return randomness.normal(tf.shape(x), seed)
+    draws = [
+        randomness.normal(tf.shape(part), randomness.fold_in(seed, index))
+        for index, part in enumerate(tf.nest.flatten(x))
+    ]
+    return tf.nest.pack_sequence_as(x, draws)
+
+
+def _along(direction: Example, size: Example) -> Example:
+    """Return a nest [B, ...] with the direction of another, and these L2 norms."""
+    return tf.nest.map_structure(
+        lambda part, length, norm: length * part / norm, direction, size, _norm(direction)
+    )
+
+
+def _norm(x: Example) -> Example:
+    """Return the L2 norm of each example over all its parts, to broadcast against each of them."""
+    squares = [
+        tf.reduce_sum(tf.square(part), axis=list(range(1, part.shape.rank)))  # [B]
+        for part in tf.nest.flatten(x)
+    ]
+    total = tf.add_n(squares)
+    return tf.nest.map_structure(lambda part: tf.sqrt(_per_row(total, part) + 1e-20), x)
+
+
+def _per_row(values: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    """[B] -> [B, 1, ...], to broadcast against a part [B, ...]."""
+    return tf.reshape(values, [-1] + [1] * (part.shape.rank - 1))

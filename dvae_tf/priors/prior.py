@@ -1,6 +1,6 @@
 """The base of the priors, and their registry."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -20,7 +20,12 @@ class Prior(keras.layers.Layer):
 
     Args:
         event_shape: shape of one latent, for example (50,).
+
+    Attributes:
+        typical: lowest and highest value of one unit that is worth decoding, in latent traversals.
     """
+
+    typical: ClassVar[tuple[float, float]] = (-3.0, 3.0)
 
     def __init__(self, event_shape, **kwargs):
         kwargs.setdefault("dtype", "float32")

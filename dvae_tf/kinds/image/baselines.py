@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 from skimage import filters, morphology, restoration
@@ -50,9 +50,26 @@ BASELINES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 }
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """One of `BASELINES`, for batches, with its name in tables.
+
+    Called with (noisy [N, H, W, C], sigma=...), it returns estimates, as `denoise`.
+    """
+
+    name: str
+    label: str
+
+    def __call__(self, noisy: np.ndarray, *, sigma: float) -> np.ndarray:
+        return denoise(self.name, noisy, sigma=sigma)
+
+
+_LABELS = {"non_local_means": "non-local means"}
+
+
 def denoisers() -> dict[str, Callable[..., np.ndarray]]:
     """Return all of them: name -> function of (noisy [N, H, W, C], sigma=...) to estimates."""
-    return {name: partial(denoise, name) for name in BASELINES}
+    return {name: Baseline(name, _LABELS.get(name, name.replace("_", " "))) for name in BASELINES}
 
 
 def denoise(name: str, noisy: np.ndarray, *, sigma: float) -> np.ndarray:

@@ -4,12 +4,14 @@ import numpy as np
 import skimage.metrics
 
 from dvae_tf.kinds.image import pixels
+from dvae_tf.kinds.measure import measure
 
 # The mean squared error of rounding to 8 bits: less is no error one could see, and without a limit
 # one image that the noise left alone would make the mean infinite.
 _MIN_SQUARED_ERROR = 1 / (12 * pixels.WHITE**2)
 
 
+@measure("PSNR", unit="dB", digits=1, note="PSNR is for peak 1.")
 def psnr(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the peak signal-to-noise ratio of each image for peak 1, in dB: [N].
 
@@ -20,6 +22,7 @@ def psnr(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
     return -10 * np.log10(np.maximum(error, _MIN_SQUARED_ERROR))
 
 
+@measure("SSIM", digits=3, note="SSIM is for data range 1.")
 def ssim(clean: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the structural similarity of each image for data range 1: [N], at most 1.
 

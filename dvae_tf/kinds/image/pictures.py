@@ -148,6 +148,7 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
 
 def of_evaluation(arrays: Mapping[str, Any]) -> dict[str, Figure]:
     """Draw the images of an evaluation, as `Kind.evaluation_figures`."""
+    low, high = arrays["traversal_values"][[0, -1]]
     names = ("random_input", "random_output", "attack_input", "attack_output")
     drawn = {
         "attack": strips(
@@ -158,7 +159,7 @@ def of_evaluation(arrays: Mapping[str, Any]) -> dict[str, Figure]:
         "repeated": strips(arrays["repeated"], title="Repeated denoising"),
         "traversal": strips(
             arrays["traversal"],
-            title="Latent units from -3 to 3",
+            title=f"Latent units from {low:g} to {high:g}",
             labels=[f"unit {unit}" for unit in arrays["traversal_units"]],
         ),
         "samples": image_grid(arrays["samples"], title="Prior samples"),

@@ -1,0 +1,70 @@
+"""Several runs side by side: which may be compared, their figures, and the page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf import datasets, figures
+from dvae_tf.evaluation import captions, drawing, pages
+from dvae_tf.evaluation.denoising import measures
+from dvae_tf.kinds import Kind
+
+
+def check(tests: Mapping[str, datasets.Split]) -> None:
+    """Refuse runs that were not trained on the same test examples.
+
+    Args:
+        tests: the test split of each run, by name.
+
+    Raises:
+        ValueError: with the names of two that differ.
+    """
+    (first, expected), *others = tests.items()
+    for name, test in others:
+        if not _is_same(expected.examples, test.examples):
+            raise ValueError(
+                f"Runs that are compared must have the same test {expected.kind.noun}s: the same "
+                f"dataset, split and binarize. Received: {first} and {name}. Evaluate them one by "
+                "one."
+            )
+
+
+def _is_same(a, b) -> bool:
+    """Whether two nests of arrays are equal."""
+    try:
+        tf.nest.assert_same_structure(a, b)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def write(directory: Path, runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> None:
+    """Write comparison.html, metrics.json and a PNG for each figure.
+
+    Args:
+        directory: an empty one.
+        runs: name -> its metrics.
+        kind: of data.
+    """
+    drawn = {name: figures.to_png(f) for name, f in drawing.compare(runs, kind).items()}
+    (directory / "comparison.html").write_text(render(runs, drawn, kind))
+    (directory / "metrics.json").write_text(json.dumps(runs, indent=1) + "\n")
+    for name, content in drawn.items():
+        (directory / f"{name}.png").write_bytes(content)
+
+
+def render(runs: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, bytes], kind: Kind) -> str:
+    """Return comparison.html: one table of all runs, and their curves in one figure each."""
+    first, measure = next(iter(measures(kind).items()))
+    words = {
+        first: f"{measure.label} of each run's posterior average.",
+        **captions.robustness(kind),
+    }
+    return pages.template("comparison.html").render(
+        runs=runs, drawn=drawn, captions=words, noun=kind.noun
+    )

@@ -1,0 +1,91 @@
+"""Denoising: the model and classical methods, under every noise of the kind of data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dvae_tf import nests
+from dvae_tf.evaluation.batchwise import batchwise
+from dvae_tf.evaluation.noise import every_noise
+from dvae_tf.evaluation.settings import Settings
+from dvae_tf.evaluation.summary import measured
+from dvae_tf.kinds import Kind
+from dvae_tf.kinds.kind import Example
+from dvae_tf.kinds.measure import Measure
+from dvae_tf.model import DVAE, Denoised
+
+NUM_SAMPLES = 16  # S of the posterior average
+
+# What every kind of data is denoised by: name in metrics.json -> in tables.
+_METHODS = {
+    "noisy": "noisy input",
+    "model_mean": "this model, mean",
+    "model_average": "this model, posterior average",
+}
+
+
+def squared_error(clean: Example, other: Example) -> np.ndarray:
+    """Return the squared error of each example, a mean over all its values: [N]."""
+    return np.square(nests.as_matrix(other) - nests.as_matrix(clean)).mean(axis=1)
+
+
+def measures(kind: Kind) -> dict[str, Measure]:
+    """Return the measures of a kind of data by name, the first one first; at least one."""
+    named = kind.measures() or {
+        "squared_error": Measure(squared_error, "squared error", digits=4, is_error=True)
+    }
+    return {
+        name: function if isinstance(function, Measure) else Measure(function, name)
+        for name, function in named.items()
+    }
+
+
+def methods(kind: Kind) -> dict[str, str]:
+    """Return the methods that are compared: name in metrics.json -> in tables."""
+    return _METHODS | {
+        name: getattr(function, "label", name.replace("_", " "))
+        for name, function in kind.baselines().items()
+    }
+
+
+def posterior_average(model: DVAE, noisy: Example, settings: Settings) -> Denoised:
+    """Return mean and standard deviation by `NUM_SAMPLES` draws, which are alike in all batches."""
+    return batchwise(
+        lambda x: model.denoise(x, num_samples=NUM_SAMPLES, seed=settings.seed),
+        noisy,
+        settings.batch_size,
+    )
+
+
+def measure(
+    model: DVAE, clean: Example, levels: tuple[float, ...], settings: Settings
+) -> list[dict[str, Any]]:
+    """Return a row for each method, noise and level, as in metrics.json.
+
+    Args:
+        model: the trained model.
+        clean: examples, [N, ...].
+        levels: of every noise.
+        settings: how much is measured.
+    """
+    named = measures(model.kind)
+    return [
+        {"method": method, **noisy.place}
+        | {name: measured(function(clean, estimate)) for name, function in named.items()}
+        for noisy in every_noise(model.kind, levels, clean, settings.seed)
+        for method, estimate in _estimates(model, clean, noisy.examples, settings).items()
+    ]
+
+
+def _estimates(
+    model: DVAE, clean: Example, noisy: Example, settings: Settings
+) -> Mapping[str, Example]:
+    """Return what each method makes of noisy examples."""
+    added = nests.as_matrix(noisy) - nests.as_matrix(clean)
+    sigma = float(np.sqrt(np.mean(np.square(added, dtype=np.float64))))
+    return {
+        "noisy": noisy,
+        "model_mean": batchwise(model, noisy, settings.batch_size),
+        "model_average": posterior_average(model, noisy, settings).mean,
+    } | {name: denoise(noisy, sigma=sigma) for name, denoise in model.kind.baselines().items()}

@@ -1,0 +1,54 @@
+"""The noise that an evaluation adds: the same for every model on one data set.
+
+Draws depend on the seed and on the place of an example alone.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf import corruptions, randomness
+from dvae_tf.kinds import Kind
+from dvae_tf.kinds.kind import Example
+
+# The first number folded into the seed.
+_CORRUPTION = 0
+
+
+class Noisy(NamedTuple):
+    """All examples under one noise.
+
+    Attributes:
+        noise: its name.
+        level: its level.
+        corruption: the process.
+        examples: corrupted, [N, ...].
+    """
+
+    noise: str
+    level: float
+    corruption: corruptions.Corruption
+    examples: Example
+
+    @property
+    def place(self) -> dict[str, str | float]:
+        """Name and level, as the rows of metrics.json have them."""
+        return {"noise": self.noise, "level": self.level}
+
+
+def corrupted(corruption: corruptions.Corruption, examples: Example, seed: int) -> Example:
+    """Return all examples [N, ...] under a noise, drawn at once."""
+    noisy = corruption(examples, seed=randomness.fold_in(randomness.as_seed(seed), _CORRUPTION))
+    return tf.nest.map_structure(np.asarray, noisy)
+
+
+def every_noise(
+    kind: Kind, levels: tuple[float, ...], examples: Example, seed: int
+) -> Iterator[Noisy]:
+    """Yield the examples under each noise of their kind at each level."""
+    for noise in kind.noises:
+        for level in levels:
+            corruption = corruptions.from_name(noise, level)
+            yield Noisy(noise, level, corruption, corrupted(corruption, examples, seed))
