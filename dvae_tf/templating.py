@@ -3,14 +3,15 @@
 import jinja2
 
 
-def environment(*, autoescape: bool) -> jinja2.Environment:
-    """Return Jinja's environment of the package's templates; a name that is not given is an error.
+def environment(package: str, *, autoescape: bool) -> jinja2.Environment:
+    """Return Jinja's environment of a package's templates; a name that is not given is an error.
 
     Args:
+        package: whose folder `templates` holds them, for example "dvae_tf.serving".
         autoescape: whether values are escaped for HTML.
     """
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("dvae_tf"),
+        loader=jinja2.PackageLoader(package),
         autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
