@@ -1,4 +1,4 @@
-"""The templates of the package's reports, pages and cards."""
+"""Jinja's templates, which lie in the folder `templates` of the package that uses them."""
 
 import jinja2
 
@@ -7,7 +7,7 @@ def environment(package: str, *, autoescape: bool) -> jinja2.Environment:
     """Return Jinja's environment of a package's templates; a name that is not given is an error.
 
     Args:
-        package: whose folder `templates` holds them, for example "dvae_tf.serving".
+        package: its import name, for example "dvae_tf.evaluation".
         autoescape: whether values are escaped for HTML.
     """
     return jinja2.Environment(

@@ -30,14 +30,6 @@ class RunDirectory:
         """Return the resolved configuration, and the whole content of config.json."""
         return experiment.read_config(self.path)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the files say of the run.
-
-        Returns:
-            the content of config.json; `history`, as `read_history`; `metrics`, as `read_metrics`.
-        """
-        return experiment.describe_run(self.path)
-
     def read_history(self) -> dict[str, list[float]]:
         """Return the columns of history.csv; NaN in epochs without validation."""
         return experiment.read_history(self.path)

@@ -86,7 +86,7 @@ def _meanings(model: DVAE, signatures: Signatures) -> dict[str, _Meaning]:
         "kl": kl,
     }
     known = general | model.kind.meanings()
-    for what, tensors in signatures.names().items():
+    for what, tensors in signatures.tensor_names().items():
         meaning = known[what]
         known |= {name: known.get(name, meaning) for name in tensors}
     return known

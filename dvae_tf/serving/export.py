@@ -36,8 +36,7 @@ def export(
         model: a built model with Functional encoder and decoder.
         directory: holds one sub-directory for each version.
         version: a positive integer below 2**63.
-        run: what `RunDirectory.describe` returns, for the model card; None describes the model
-            alone.
+        run: what the model card says of its run (see `model_card`); None describes the model alone.
         report: takes one line where something optional was left out.
 
     Returns:
@@ -73,12 +72,16 @@ def export_run(
         FileExistsError: if that version exists.
         ConfigurationError, ValueError: if the run has no model that can be served.
     """
-    run = RunDirectory(run_dir)
-    described = run.describe()
-    model = run.load_model()
+    source = RunDirectory(run_dir)
+    run = {
+        **source.read_config()[1],
+        "history": source.read_history(),
+        "metrics": source.read_metrics(),
+    }
+    model = source.load_model()
     if version is None:
-        version = max(versions(run.export_path), default=0) + 1
-    return export(model, run.export_path, version=version, run=described, report=report)
+        version = max(versions(source.export_path), default=0) + 1
+    return export(model, source.export_path, version=version, run=run, report=report)
 
 
 app = commands.app(

@@ -17,7 +17,8 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
 
     Args:
         model: what is served.
-        run: what `RunDirectory.describe` returns; None describes the model alone.
+        run: content of config.json, with `history`, the columns of history.csv, and `metrics`, the
+            content of evaluation/metrics.json or None. None describes the model alone.
 
     Raises:
         ConfigurationError: if the run's numbers are not there.

@@ -28,6 +28,7 @@ from dvae_tf.model import DVAE
 from dvae_tf.serving import finite, names
 
 _SEED = tf.TensorSpec([None, 2], tf.int32)
+_TERMS = ("elbo", "reconstruction", "kl")  # what `score` returns
 
 
 class Signatures:
@@ -85,7 +86,7 @@ class Signatures:
         }
         return functions | {"serving_default": functions["denoise"]}
 
-    def names(self) -> dict[str, list[str]]:
+    def tensor_names(self) -> dict[str, list[str]]:
         """Return the names of all tensors that come in parts: "latent" -> ["latent_1", ...]."""
         example, latent = self.example_spec, self.latent_spec
         nests = {
@@ -104,15 +105,15 @@ class Signatures:
     def _denoise_examples(self, examples):
         x, valid = finite.guarded(examples, self.example_spec)
         p = self._model.decoder(self._posterior_moment(latents.mean, x))
-        outputs = self._said_of_examples("denoised", p.mean())
-        return finite.answer(outputs | self._said_of_examples("stddev", p.stddev()), valid)
+        outputs = self._named_examples("denoised", p.mean())
+        return finite.answer(outputs | self._named_examples("stddev", p.stddev()), valid)
 
     def encode(self, **inputs):
         """Return mean and standard deviation of q(z|x)."""
         x, valid = self._examples(inputs)
-        outputs = self._said_of_latents("mean", self._posterior_moment(latents.mean, x))
+        outputs = self._named_latents("mean", self._posterior_moment(latents.mean, x))
         stddev = self._posterior_moment(latents.stddev, x)
-        return finite.answer(outputs | self._said_of_latents("stddev", stddev), valid)
+        return finite.answer(outputs | self._named_latents("stddev", stddev), valid)
 
     def decode(self, **inputs):
         """Return the mean of p(x|z)."""
@@ -174,14 +175,11 @@ class Signatures:
     def _examples(self, inputs):
         return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
 
-    def _said_of_examples(self, what: str, nest) -> dict[str, tf.Tensor]:
+    def _named_examples(self, what: str, nest) -> dict[str, tf.Tensor]:
         return names.named(names.of_nest(self.example_spec, what), nest)
 
-    def _said_of_latents(self, what: str, nest) -> dict[str, tf.Tensor]:
+    def _named_latents(self, what: str, nest) -> dict[str, tf.Tensor]:
         return names.named(names.of_nest(self.latent_spec, what), nest)
-
-
-_TERMS = ("elbo", "reconstruction", "kl")  # what `score` returns
 
 
 def _spec_of(event_shape: tuple):
