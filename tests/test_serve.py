@@ -28,7 +28,8 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from dvae_tf import DVAE, corruptions, networks, serve
-from dvae_tf.serving import export, rest
+from dvae_tf.serving import export
+from dvae_tf.serving.models import ModelDirectory
 
 SHAPE = (6, 5, 1)
 
@@ -365,7 +366,7 @@ def test_hot_swap_and_roll_back_under_load(exported, tmp_path):
 def test_a_version_that_was_damaged_is_tried_again_when_it_is_whole(exported, tmp_path):
     directory = tmp_path / "versions"
     shutil.copytree(exported / "1", directory / "1")
-    models = rest.ModelDirectory(directory)
+    models = ModelDirectory(directory)
     (directory / "2").mkdir()
     shutil.copy(exported / "1" / "saved_model.pb", directory / "2")  # a copy under way
     models.refresh()
@@ -373,6 +374,37 @@ def test_a_version_that_was_damaged_is_tried_again_when_it_is_whole(exported, tm
     shutil.copytree(exported / "1", directory / "2", dirs_exist_ok=True)
     models.refresh()
     assert models.newest.number == 2
+
+
+def test_other_kinds_of_data_are_served_without_a_page(tmp_path):
+    keras.utils.set_random_seed(1)
+    model = DVAE(*networks.mlp((5,), 2, "gaussian", hidden=(8,)))
+    export.export(model, tmp_path, version=1)
+    vector = [0.1, 0.2, 0.3, 0.4, 0.5]
+    with server(tmp_path) as url:
+        status, answer = predict(url, {"instances": [vector]})
+        assert status == 200
+        (row,) = answer["predictions"]
+        expected = model(np.array([vector], np.float32))[0]
+        np.testing.assert_allclose(row["denoised"], expected, rtol=1e-4, atol=1e-5)
+        status, answer = predict(url, {"instances": [vector[:4]]})
+        assert status == 400
+        assert "`example` must hold numbers in shape ['B', 5]" in answer["error"]
+        noise = {"example": vector, "noise": "gaussian", "level": 0.1, "seed": 0}
+        for path, body in (("/", None), ("/noise", noise)):
+            status, answer = send(url + path, body)
+            assert status == 404
+            assert "there is no page for data of kind any" in answer["error"]
+
+
+def test_versions_that_name_no_kind_are_served_by_their_shape(exported, tmp_path):
+    """As those of version 0.1."""
+    shutil.copytree(exported / "1", tmp_path / "1")
+    path = tmp_path / "1" / "signature.json"
+    content = json.loads(path.read_text())
+    assert content.pop("kind") == "image"
+    path.write_text(json.dumps(content))
+    assert ModelDirectory(tmp_path).newest.kind.name == "image"
 
 
 def test_listens_on_loopback_unless_told_otherwise(url):

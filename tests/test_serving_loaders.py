@@ -14,9 +14,11 @@ import check
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
+from tensorflow_probability import distributions as tfd
 
-from dvae_tf import DVAE, corruptions, networks
+from dvae_tf import DVAE, corruptions, layers, networks
 from dvae_tf.serving import export
 
 SHAPE = (6, 5, 1)
@@ -106,6 +108,22 @@ def test_every_network_and_likelihood(likelihood, network, shape, tmp_path):
     version = export.export(model, tmp_path, version=1)
     number = 18 if shape[-1] == 2 else 21  # a PNG has no two channels
     assert execute(version, LOADERS["c_api"], REPLAY).strip() == str(number)
+
+
+def test_vectors_with_a_posterior_that_is_not_normal(tmp_path):
+    """Draws of Student's t take a sampler that rejects, in a loop; they are the same everywhere."""
+    vector = keras.Input((5,))
+    parameters = keras.layers.Dense(6)(vector)
+    encoder = keras.Model(vector, layers.DistributionLayer(student_t)(parameters))
+    _, decoder = networks.mlp((5,), 3, "gaussian", hidden=(8,))
+    version = export.export(DVAE(encoder, decoder), tmp_path, version=1)
+    for loader in ("session", "c_api"):
+        assert execute(version, LOADERS[loader], REPLAY).strip() == "18"
+
+
+def student_t(parameters):
+    loc, raw_scale = tf.split(parameters, 2, axis=-1)
+    return tfd.Independent(tfd.StudentT(4.0, loc, tf.nn.softplus(raw_scale)), 1)
 
 
 REQUESTS = """

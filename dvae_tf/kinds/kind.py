@@ -47,7 +47,9 @@ class Kind:
         name: on the command line and in files.
         sources: names and paths of data sets that it reads, in words, for help and messages.
         noun: of one example, in messages; its plural ends in s.
+        part: of an example, in words; its plural ends in s.
         field: name of an example that is one tensor, in the signatures of a SavedModel.
+        card_measure: name and unit of the measure of denoising that a model card tells, or None.
         noises: names of the corruptions that an evaluation tries.
         defaults: options for data sets that the kind knows nothing of (see `runs.options`).
     """
@@ -55,7 +57,9 @@ class Kind:
     name: ClassVar[str]
     sources: ClassVar[str] = ""
     noun: ClassVar[str] = "example"
+    part: ClassVar[str] = "value"
     field: ClassVar[str] = "example"
+    card_measure: ClassVar[tuple[str, str] | None] = None
     noises: ClassVar[tuple[str, ...]] = ("gaussian", "masking")
     defaults: ClassVar[Mapping[str, Any]] = {
         "noise": "gaussian",
@@ -208,14 +212,82 @@ class Kind:
 
     # ---- serving ----
 
-    def signatures(self, denoise: Callable, spec) -> dict[str, tuple[Callable, list]]:
-        """Return signatures beyond those of every kind: name -> (function, list of input specs).
+    def spec(self, model: keras.Model):
+        """Return what a model takes: `tf.TensorSpec` of a batch of examples, or a dict of them.
+
+        A model of several inputs takes a dict, by the names of its inputs.
+
+        Raises:
+            ValueError: if the model's inputs are not known.
+        """
+        inputs = getattr(model, "inputs", None)
+        if not inputs:
+            raise ValueError(
+                "The encoder must have inputs of known shapes: build it from keras.Input. "
+                f"Received: {type(model).__name__}."
+            )
+        specs = {x.name: tf.TensorSpec(x.shape, tf.float32) for x in inputs}
+        return specs if len(specs) > 1 else next(iter(specs.values()))
+
+    def random_examples(self, rng: np.random.Generator, rows: int, spec) -> Example:
+        """Return float32 arrays [rows, ...] on the scale of examples, to try signatures with."""
+        return tf.nest.map_structure(
+            lambda s: rng.standard_normal((rows, *s.shape[1:]), np.float32), spec
+        )
+
+    def signatures(
+        self, denoise: Callable, spec
+    ) -> dict[str, tuple[Callable, dict[str, tf.TensorSpec]]]:
+        """Return signatures beyond those of every kind: name -> (function, specs of its inputs).
+
+        A function takes its inputs by name, and returns its outputs by name.
 
         Args:
             denoise: the function of the signature `denoise`: examples to a dict of outputs.
-            spec: `tf.TensorSpec` of a batch of examples, or a dict of them.
+            spec: of a batch of examples (see `spec`).
         """
         return {}
+
+    def signature_inputs(self, examples) -> dict[str, np.ndarray]:
+        """Return the inputs of `signatures`, made from examples: arrays [rows, ...] by name."""
+        return {}
+
+    def meanings(self) -> dict[str, tuple[str, list[float | None]]]:
+        """Return what the tensors of signatures mean, where the kind has more to say than others.
+
+        Returns:
+            name -> (in words, [least value, greatest value]); None for no limit.
+        """
+        return {}
+
+    def tolerances(self, rounding: float) -> dict[str, dict[str, float]]:
+        """Return how far outputs that are files may differ between loaders.
+
+        Args:
+            rounding: that outputs on the scale of examples may differ by, beyond float32's own.
+
+        Returns:
+            name -> {"relative", "absolute"}.
+        """
+        return {}
+
+    def check_request(self, inputs: Mapping[str, tf.Tensor], spec) -> None:
+        """Refuse inputs of a signature before the model sees them.
+
+        Args:
+            inputs: by name; their types and shapes are those of the signature.
+            spec: of a batch of examples.
+
+        Raises:
+            ValueError: in one line.
+        """
+
+    def describe_input(self, spec) -> str:
+        """Return in a few words what a model takes, for its card."""
+        if isinstance(spec, tf.TensorSpec):
+            shape = " x ".join(map(str, spec.shape[1:]))
+            return f"{self.noun}s of {shape} values, float32"
+        return f"{self.noun}s of {', '.join(spec)}, float32"
 
     # ---- saving ----
 

@@ -25,7 +25,9 @@ class Image(Kind):
         "digits, mnist, frey, tfds:NAME, or the path of an existing .npz, .npy or folder of images"
     )
     noun = "image"
+    part = "pixel"
     field = "image"
+    card_measure = ("psnr", "dB")
     noises = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
     defaults = MappingProxyType({**Kind.defaults, "network": "conv", "latent_dim": 64})
 
@@ -99,7 +101,37 @@ class Image(Kind):
 
         return [ImageGrid(clean, noisy, log_dir=log_dir, every=every)]
 
+    def random_examples(self, rng: np.random.Generator, rows: int, spec) -> np.ndarray:
+        return rng.random((rows, *spec.shape[1:]), np.float32)
+
     def signatures(self, denoise: Callable, spec: tf.TensorSpec):
         from dvae_tf.kinds.image import png
 
         return png.signatures(denoise, spec)
+
+    def signature_inputs(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        from dvae_tf.kinds.image import png
+
+        return png.inputs(examples)
+
+    def meanings(self):
+        from dvae_tf.kinds.image import png
+
+        return png.MEANINGS | {
+            "image": ("pixels; noise may leave the range", [0.0, 1.0]),
+            "denoised": ("mean of p(x|z) at the posterior mean of z, pixel scale", [None, None]),
+        }
+
+    def tolerances(self, rounding: float) -> dict[str, dict[str, float]]:
+        from dvae_tf.kinds.image import png
+
+        return {"image_bytes": png.tolerance(rounding)}
+
+    def check_request(self, inputs: Mapping[str, tf.Tensor], spec: tf.TensorSpec) -> None:
+        from dvae_tf.kinds.image import png
+
+        png.check_sizes(inputs, spec)
+
+    def describe_input(self, spec: tf.TensorSpec) -> str:
+        size = " x ".join(map(str, spec.shape[1:]))
+        return f"images of {size} (height, width, channels), float32 on the [0, 1] scale"

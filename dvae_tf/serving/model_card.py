@@ -1,0 +1,99 @@
+"""model_card.md: what a version is, in words, with the numbers of its run where there is one."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dvae_tf import corruptions, templating
+from dvae_tf.kinds import Kind
+from dvae_tf.model import DVAE
+from dvae_tf.runs.configuration import ConfigurationError
+
+
+def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
+    """Return the content of model_card.md.
+
+    Args:
+        model: what is served.
+        run: content of config.json, with `history`, the columns of history.csv, and `metrics`, the
+            content of evaluation/metrics.json or None. None describes the model alone.
+
+    Raises:
+        ConfigurationError: if the run's numbers are not there.
+    """
+    kind = model.kind
+    card = {
+        "title": model.corruption.describe(),
+        "kind": kind,
+        "input": kind.describe_input(kind.spec(model.encoder)),
+        "latent_dim": model.latent_dim,
+        "corruption": model.corruption.describe(),
+        "objective": model.objective,
+        "posterior": model.posterior,
+        "num_corruptions": model.num_corruptions,
+        "num_samples": model.num_samples,
+        "gradient": model.gradient,
+        "compute_dtype": model.compute_dtype,
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("tensorflow", "keras", "tensorflow-probability")
+        },
+        "run": run,
+    }
+    if run is not None:
+        card |= {
+            "title": f"{run['data']['name']}, {model.corruption.describe()}",
+            "config": run["configuration"],
+            "epochs": len(run["history"]["epoch"]),
+            "metrics": _checked_metrics(kind, run),
+            "versions": run["versions"],
+        }
+    environment = templating.environment("dvae_tf.serving", autoescape=False)
+    return environment.get_template("model_card.md").render(card) + "\n"
+
+
+def _checked_metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
+    try:
+        return _metrics(kind, run)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            "history.csv and evaluation/metrics.json must be those that train.py and evaluate.py "
+            f"wrote. Received: {error!r}. Evaluate the run again."
+        ) from error
+
+
+def _metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
+    """Return what was measured of a run, a line each."""
+    history, measured = run["history"], run["metrics"]
+    best = int(np.nanargmax(history["val_bound"]))
+    lines = [
+        f"validation bound {history['val_bound'][best]:.2f} nats per {kind.noun} "
+        f"(best epoch, {best + 1})",
+        f"validation reconstruction {history['val_reconstruction'][best]:.2f}, KL "
+        f"{history['val_kl'][best]:.2f} nats",
+    ]
+    if measured is None:
+        return [*lines, f"test {kind.noun}s: not evaluated when this version was written"]
+
+    def value(number: Mapping[str, Any], unit: str) -> str:
+        error = number["standard_error"]
+        spread = "" if error is None else f" ± {error:.2f}"
+        return f"{number['mean']:.2f}{spread} {unit} ({number['count']} test {kind.noun}s)"
+
+    likelihood = measured["log_likelihood"]
+    lines.append(
+        f"log p(x) {value(likelihood, 'nats')}, {likelihood['num_samples']} importance samples"
+    )
+    if kind.card_measure is None:
+        return lines
+    measure, unit = kind.card_measure
+    noise, level = run["configuration"]["noise"], run["configuration"]["noise_level"]
+    lines += [
+        f"{measure.upper()} at {row['noise']} {row['level']:g}, {method}: {value(row[measure], unit)}"
+        for method, key in (("noisy input", "noisy"), ("denoised", "model_mean"))
+        for row in measured["denoising"]
+        if (row["noise"], row["level"], row["method"]) == (noise, corruptions.highest(level), key)
+    ]
+    return lines

@@ -1,0 +1,77 @@
+"""The page on which one tries a model in a browser, and the noise that it shows.
+
+A kind of data has a page if there is a template of its name.
+"""
+
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from dvae_tf import corruptions, templating
+from dvae_tf.serving import tensors
+from dvae_tf.serving.models import Version
+from dvae_tf.serving.tensors import RequestError
+
+
+class Page:
+    """The page of a model.
+
+    Args:
+        name: of the model, in the paths.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._environment = templating.environment("dvae_tf.serving", autoescape=True)
+
+    def render(self, version: Version) -> str:
+        """Return the page as HTML.
+
+        Raises:
+            RequestError: with status 404, if the version's kind of data has none.
+        """
+        template = self._template(version)
+        trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
+        return template.render(
+            name=self._name,
+            version=version.number,
+            example_shape=version.example_spec.shape.as_list()[1:],
+            noises=list(corruptions.CORRUPTIONS),
+            noise=trained["name"],
+            level=corruptions.highest(trained["level"]),
+        )
+
+    def noise(self, version: Version, body: bytes) -> dict[str, Any]:
+        """Corrupt an example: {FIELD, "noise", "level", "seed"} to {FIELD}.
+
+        FIELD is that of the kind of data, such as `image`.
+
+        Raises:
+            RequestError: if the request is not valid, or there is no page.
+        """
+        self._template(version)
+        given, field = tensors.parse_object(body), version.kind.field
+        if set(given) != {field, "noise", "level", "seed"}:
+            raise RequestError(400, f"the body must have the keys {field}, noise, level, seed")
+        if not isinstance(given["seed"], int):
+            raise RequestError(400, f"`seed` must be a whole number: {given['seed']!r}")
+        clean = tensors.tensor(field, [given[field]], version.example_spec)
+        if not np.isfinite(clean).all():
+            raise RequestError(400, f"`{field}` must be finite")
+        try:
+            corruption = corruptions.from_name(given["noise"], given["level"], clip=True)
+            noisy = corruption(clean, seed=given["seed"])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise RequestError(400, str(error)) from error
+        return {field: noisy.numpy()[0].tolist()}
+
+    def _template(self, version: Version) -> jinja2.Template:
+        try:
+            return self._environment.get_template(f"{version.kind.name}.html")
+        except jinja2.TemplateNotFound:
+            raise RequestError(
+                404,
+                f"there is no page for data of kind {version.kind.name}: send requests to "
+                f"/v1/models/{self._name}:predict",
+            ) from None

@@ -1,0 +1,68 @@
+"""Predict: the body of a request to the body of its answer, through a signature.
+
+`{"signature_name": NAME, "instances": [ROW, ...]}` is answered by `{"predictions": [ROW, ...]}`, and
+`{"signature_name": NAME, "inputs": {INPUT: BATCH, ...}}` by `{"outputs": {OUTPUT: BATCH, ...}}`. The
+name of the only input or output is left out.
+"""
+
+import re
+from typing import Any
+
+import tensorflow as tf
+
+from dvae_tf.serving import tensors
+from dvae_tf.serving.models import Version
+from dvae_tf.serving.tensors import RequestError
+
+
+def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str, Any]:
+    """Answer the body of a predict request of at most `max_rows` rows.
+
+    Returns:
+        An object with `predictions` for rows, with `outputs` for columns.
+
+    Raises:
+        RequestError: if the request is not valid.
+    """
+    request = tensors.parse_object(body)
+    unknown = sorted(set(request) - {"signature_name", "instances", "inputs"})
+    if unknown:
+        raise RequestError(400, f"a request must not have the keys {', '.join(unknown)}")
+    if ("instances" in request) == ("inputs" in request):
+        raise RequestError(400, "a request must have either `instances` (rows) or `inputs`")
+    name = request.get("signature_name", "serving_default")
+    if not isinstance(name, str) or name not in version.signatures:
+        raise RequestError(
+            400, f"signature_name must be one of {', '.join(sorted(version.signatures))}: {name!r}"
+        )
+    function = version.signatures[name]
+    specs = function.structured_input_signature[1]
+    by_row = "instances" in request
+    if by_row:
+        inputs = tensors.from_rows(request["instances"], specs)
+    else:
+        inputs = tensors.from_columns(request["inputs"], specs)
+    count = max(tensor.shape[0] for tensor in inputs.values())
+    if count > max_rows:
+        raise RequestError(413, f"a request must have at most {max_rows} rows: received {count}")
+    try:
+        version.kind.check_request(inputs, version.example_spec)
+    except ValueError as error:
+        raise RequestError(400, str(error)) from error
+    try:
+        outputs = function(**inputs)
+    except tf.errors.OpError as error:
+        raise RequestError(400, _reason(error.message)) from error
+    columns = {key: tensors.as_json(value) for key, value in outputs.items()}
+    if not by_row:
+        return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    rows = zip(*columns.values(), strict=True)
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def _reason(message: str) -> str:
+    """Return what TensorFlow says went wrong, without the places in a graph that nobody sees."""
+    text = message.split("[[{{")[0].strip()
+    return re.sub(r"(?<=of tensor )\S+ ", "", text.splitlines()[-1]) if text else message

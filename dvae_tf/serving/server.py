@@ -1,0 +1,99 @@
+"""The command that serves an exported model: `python -m dvae_tf.serve RUN_DIR/export`."""
+
+import gc
+import logging
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dvae_tf import commands
+
+app = commands.app(
+    "python -m dvae_tf.serve",
+    "Serve the newest version of an exported model over TensorFlow Serving's REST interface, "
+    "with a page at / to try it. New versions are taken up as they appear.",
+)
+
+
+@app.default
+def _command(
+    export_dir: Annotated[
+        str, Parameter(name="EXPORT_DIR", help="Directory of versions, for example RUN_DIR/export.")
+    ],
+    /,
+    *,
+    host: Annotated[
+        str, Parameter(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        commands.whole_number("Port to listen on; 0 takes a free one."),
+    ] = 8501,
+    name: Annotated[str, Parameter(help="Of the model, in the paths.")] = "dvae",
+    max_megabytes: Annotated[
+        int,
+        commands.whole_number("Largest body of a request."),
+    ] = 16,
+    max_rows: Annotated[
+        int,
+        commands.whole_number("Most rows of a request."),
+    ] = 1024,
+) -> None:
+    try:
+        import uvicorn
+
+        from dvae_tf.serving.application import Application
+        from dvae_tf.serving.models import ModelDirectory
+    except ImportError as error:
+        raise ValueError(
+            f"Serving needs Starlette and uvicorn ({error}). Run: pip install 'dvae-tf[serving]'"
+        ) from error
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ValueError(f"--name must be letters, digits, - _ and dots. Received: {name!r}.")
+    if max_megabytes < 1:
+        raise ValueError(f"--max-megabytes must be at least 1. Received: {max_megabytes}.")
+    if max_rows < 1:
+        raise ValueError(f"--max-rows must be at least 1. Received: {max_rows}.")
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port must be from 0 to 65535. Received: {port}. Try 8501.")
+    models = ModelDirectory(Path(export_dir))
+    listener = _listen(host, port)
+    application = Application(models, name=name, max_bytes=max_megabytes * 2**20, max_rows=max_rows)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    shown_host = f"[{host}]" if ":" in host else host
+    print(
+        f"serving {name}, version {models.newest.number}, at "
+        f"http://{shown_host}:{listener.getsockname()[1]}/  (Ctrl-C stops it)",
+        flush=True,
+    )
+    # TensorFlow and Keras leave a million objects behind, which no collection needs to look at: it
+    # would stop every request for a third of a second.
+    gc.collect()
+    gc.freeze()
+    server = uvicorn.Server(
+        uvicorn.Config(application.build(), log_level="warning", timeout_graceful_shutdown=3)
+    )
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; before the server starts, so that a port in use is said plainly."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=128)
+        # Connections inherit it. asyncio sets it only on sockets that it made itself, and without it
+        # every answer waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+    except OSError as error:
+        raise OSError(
+            f"--host and --port must be free to listen on. Received: {host}, {port} "
+            f"({error.strerror or error}). Choose another --port."
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    return commands.run(app, arguments)

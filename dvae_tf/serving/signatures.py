@@ -1,0 +1,216 @@
+"""The signatures of a SavedModel: functions of a model, batch first, with named tensors.
+
+=========================  =============  =================================================
+signature                  inputs         outputs
+=========================  =============  =================================================
+serving_default = denoise  example        denoised, stddev [B, ...], valid [B]
+encode                     example        mean, stddev of z [B, L], valid
+decode                     latent [B, L]  example
+sample                     seed [B, 2]    example
+score                      example, seed  elbo, reconstruction, kl [B] in nats, valid
+=========================  =============  =================================================
+
+"example" stands for the field of the kind of data, such as `image`; examples and latents of several
+parts have one tensor for each (see `names`). A kind may add signatures (`Kind.signatures`).
+
+Nothing is random but through a seed that the caller gives. Row i of an output is a function of row
+i of the inputs alone. What would draw for all rows at once is therefore done row by row: drawing
+from a prior, and from a posterior that is not normal.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from dvae_tf import densities, latents, randomness
+from dvae_tf.model import DVAE
+from dvae_tf.serving import finite, names
+
+_SEED = tf.TensorSpec([None, 2], tf.int32)
+_TERMS = ("elbo", "reconstruction", "kl")  # what `score` returns
+
+
+class Signatures:
+    """The functions around a model.
+
+    Args:
+        model: built; its encoder was made from `keras.Input`.
+
+    Attributes:
+        example_spec: `tf.TensorSpec` of a batch of examples, or a nest of them.
+        example_names: the names of its tensors.
+        latent_spec: as `example_spec`, of latents.
+        latent_names: the names of its tensors.
+        has_closed_kl: whether `kl` is KL(q(z|x) || p(z)) itself, and no estimate from one z.
+
+    Raises:
+        ValueError: if the model cannot be served.
+    """
+
+    def __init__(self, model: DVAE):
+        self._model = model
+        self.example_spec = model.kind.spec(model.encoder)
+        self.example_names = names.of_examples(self.example_spec, model.kind.field)
+        for spec in tf.nest.flatten(self.example_spec):
+            if None in spec.shape[1:]:
+                raise ValueError(
+                    "The encoder must take examples of one size to be served. "
+                    f"Received: shape {tuple(spec.shape)}. Give keras.Input the size."
+                )
+        self.latent_spec = _spec_of(model.prior.event_shape)
+        self.latent_names = names.of_nest(self.latent_spec, "latent")
+        example = tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]]), self.example_spec)
+        q = model.encoder(example)
+        latents.draw(q, seed=tf.zeros([2], tf.int32))  # refuses what has no draws
+        self._is_normal = latents.is_normal(q)
+        self._knows_moments = _knows_moments(q)
+        self.has_closed_kl = model.prior.kl(q) is not None
+
+    def concrete_functions(self) -> dict[str, Any]:
+        """Return the traced functions by name, `serving_default` among them."""
+        example = names.named(self.example_names, self.example_spec)
+        latent = names.named(self.latent_names, self.latent_spec)
+        kind = self._model.kind
+        signatures: dict[str, tuple[Callable, dict[str, tf.TensorSpec]]] = {
+            "denoise": (self.denoise, example),
+            "encode": (self.encode, example),
+            "decode": (self.decode, latent),
+            "sample": (self.sample, {"seed": _SEED}),
+            "score": (self.score, example | {"seed": _SEED}),
+        }
+        signatures |= kind.signatures(self._denoise_examples, self.example_spec)
+        functions = {
+            name: tf.function(function, autograph=False).get_concrete_function(**specs)
+            for name, (function, specs) in signatures.items()
+        }
+        return functions | {"serving_default": functions["denoise"]}
+
+    def tensor_names(self) -> dict[str, list[str]]:
+        """Return the names of all tensors that come in parts: "latent" -> ["latent_1", ...]."""
+        example, latent = self.example_spec, self.latent_spec
+        nests = {
+            self._model.kind.field: self.example_names,
+            "denoised": names.of_nest(example, "denoised"),
+            "latent": self.latent_names,
+            "mean": names.of_nest(latent, "mean"),
+            "stddev": (names.of_nest(example, "stddev"), names.of_nest(latent, "stddev")),
+        }
+        return {what: tf.nest.flatten(nest) for what, nest in nests.items()}
+
+    def denoise(self, **inputs):
+        """Return mean and standard deviation of p(x|z) at the posterior mean of z."""
+        return self._denoise_examples(names.nest_of(self.example_names, inputs))
+
+    def _denoise_examples(self, examples):
+        x, valid = finite.guarded(examples, self.example_spec)
+        p = self._model.decoder(self._posterior_moment(latents.mean, x))
+        outputs = self._named_examples("denoised", p.mean())
+        return finite.answer(outputs | self._named_examples("stddev", p.stddev()), valid)
+
+    def encode(self, **inputs):
+        """Return mean and standard deviation of q(z|x)."""
+        x, valid = self._examples(inputs)
+        outputs = self._named_latents("mean", self._posterior_moment(latents.mean, x))
+        stddev = self._posterior_moment(latents.stddev, x)
+        return finite.answer(outputs | self._named_latents("stddev", stddev), valid)
+
+    def decode(self, **inputs):
+        """Return the mean of p(x|z)."""
+        given = names.nest_of(self.latent_names, inputs)
+        z, valid = finite.guarded(given, self.latent_spec)
+        outputs = names.named(self.example_names, self._model.decoder(z).mean())
+        answer = finite.answer(outputs, valid)
+        del answer["valid"]
+        return answer
+
+    def sample(self, seed):
+        """Return the mean of p(x|z) at one z ~ p(z) a row."""
+        z = _by_row(
+            lambda row: self._model.prior.sample(1, seed=row[0]),
+            tf.ensure_shape(seed, _SEED.shape),
+            of=self.latent_spec,
+        )
+        return names.named(self.example_names, self._model.decoder(z).mean())
+
+    def score(self, seed, **inputs):
+        """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) a row."""
+        tf.debugging.assert_equal(
+            tf.shape(tf.nest.flatten(inputs)[0])[0],
+            tf.shape(seed)[0],
+            f"`seed` must have one row for each {self._model.kind.noun}.",
+        )
+        x, valid = self._examples(inputs)
+        seed = tf.ensure_shape(seed, _SEED.shape)
+        if self._is_normal:
+            q = self._model.encoder(x)
+            eps = _by_row(
+                lambda row: randomness.normal([1, *self._model.prior.event_shape], row[0]),
+                seed,
+                of=self.latent_spec,
+            )
+            return finite.answer(self._terms(q, latents.from_standard_normal(q, eps), x), valid)
+        terms = _by_row(
+            self._terms_of_row, (x, seed), of=dict.fromkeys(_TERMS, tf.TensorSpec([None]))
+        )
+        return finite.answer(terms, valid)
+
+    def _terms_of_row(self, rows):
+        x, seed = rows
+        q = self._model.encoder(x)
+        return self._terms(q, latents.draw(q, seed=seed[0]), x)
+
+    def _terms(self, q, z, x) -> dict[str, tf.Tensor]:
+        reconstruction = densities.log_reconstruction(self._model.decoder, z, x)
+        draws = tf.nest.map_structure(lambda part: part[tf.newaxis], z)
+        kl = densities.kl(q, self._model.prior, draws)
+        return dict(zip(_TERMS, (reconstruction - kl, reconstruction, kl), strict=True))
+
+    def _posterior_moment(self, moment: Callable, x):
+        """Return `moment` of q(z|x): `latents.mean` or `latents.stddev`, [B, L]."""
+        if self._knows_moments:
+            return moment(self._model.encoder(x))
+        return _by_row(lambda row: moment(self._model.encoder(row)), x, of=self.latent_spec)
+
+    def _examples(self, inputs):
+        return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
+
+    def _named_examples(self, what: str, nest) -> dict[str, tf.Tensor]:
+        return names.named(names.of_nest(self.example_spec, what), nest)
+
+    def _named_latents(self, what: str, nest) -> dict[str, tf.Tensor]:
+        return names.named(names.of_nest(self.latent_spec, what), nest)
+
+
+def _spec_of(event_shape: tuple):
+    """Return the specs of a batch of latents of this shape, or shapes."""
+    if event_shape and isinstance(event_shape[0], tuple):
+        return tuple(_spec_of(shape) for shape in event_shape)
+    return tf.TensorSpec([None, *event_shape], tf.float32)
+
+
+def _knows_moments(q) -> bool:
+    """Whether mean and standard deviation of a distribution need no draws."""
+    try:
+        q.mean(), q.stddev()
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _by_row(function: Callable, nest, *, of):
+    """Apply a function to one row at a time: [B, ...] -> [B, ...].
+
+    Args:
+        function: from a nest of tensors [1, ...] to one.
+        nest: what it takes, [B, ...].
+        of: the specs of what it returns, [None, ...].
+    """
+
+    def one(row):
+        result = function(tf.nest.map_structure(lambda x: x[tf.newaxis], row))
+        flat = [x[0] for x in tf.nest.flatten(result)]
+        return tf.nest.pack_sequence_as(of, flat)
+
+    row_spec = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape[1:], s.dtype), of)
+    return tf.map_fn(one, nest, fn_output_signature=row_spec)
