@@ -17,7 +17,8 @@ from cyclopts import Parameter
 from dvae_tf import DVAE, commands, datasets, figures, files
 from dvae_tf.evaluation import measuring as evaluation
 from dvae_tf.evaluation import report
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import building, configuration
+from dvae_tf.runs.directory import RunDirectory
 
 app = commands.app(
     "evaluate.py",
@@ -85,12 +86,13 @@ class _Run(NamedTuple):
 
 def _load(path: Path, data_dir: str | None) -> _Run:
     """Load everything that a run's evaluation needs, before anything is written."""
-    config, content = experiment.read_config(path)
-    model = experiment.load_model(path)
+    directory = RunDirectory(path)
+    config, content = directory.read_config()
+    model = directory.load_model()
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    dataset = experiment.load_dataset(config)
-    experiment.check_data(path, dataset)
+    dataset = building.load_dataset(config)
+    directory.check_data(dataset)
     return _Run(path, config, content.get("versions", {}), model, dataset)
 
 

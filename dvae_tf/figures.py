@@ -16,18 +16,19 @@ def to_png(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+def learning_curves(history: Mapping[str, Sequence[float]], *, noun: str = "example") -> Figure:
     """Show bound, reconstruction and KL term against the epoch, for training and validation.
 
     Args:
         history: columns of history.csv, among them `epoch`; NaN where there was no validation.
+        noun: of one example.
     """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     epochs = np.asarray(history["epoch"], float) + 1
     panels = (
-        ("loss", "loss (nats per image)"),
-        ("reconstruction", "E log p(x|z) (nats per image)"),
-        ("kl", "KL(q(z|x~) || p(z)) (nats per image)"),
+        ("loss", f"loss (nats per {noun})"),
+        ("reconstruction", f"E log p(x|z) (nats per {noun})"),
+        ("kl", f"KL(q(z|x~) || p(z)) (nats per {noun})"),
     )
     for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
         for column, name in ((key, "training"), (f"val_{key}", "validation")):

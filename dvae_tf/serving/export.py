@@ -31,7 +31,8 @@ from cyclopts import Parameter
 
 from dvae_tf import commands, corruptions, densities, files, latents, randomness, templating
 from dvae_tf.model import DVAE
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import configuration
+from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.serving import purity
 
 # Of signature.json; another number says that the file has another form.
@@ -110,8 +111,12 @@ def export_run(
         FileExistsError: if that version exists.
         ConfigurationError, ValueError: if the run has no model that can be served.
     """
-    run = experiment.describe_run(run_dir)
-    model = experiment.load_model(run_dir)
+    source = RunDirectory(run_dir)
+    run = source.read_config()[1] | {
+        "history": source.read_history(),
+        "metrics": source.read_metrics(),
+    }
+    model = source.load_model()
     directory = run_dir / "export"
     if version is None:
         version = max(versions(directory), default=0) + 1
