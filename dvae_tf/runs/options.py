@@ -127,7 +127,8 @@ def _check_each(options: Options) -> None:
     """Check every field on its own, by its annotation."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     try:
-        _schema(type(options)).__pydantic_validator__.validate_python(values)
+        cls: Any = type(options)
+        _schema(cls).__pydantic_validator__.validate_python(values)
     except pydantic.ValidationError as error:
         errors = error.errors(include_url=False)
         name = str(errors[0]["loc"][0])
