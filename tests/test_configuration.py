@@ -98,13 +98,12 @@ def test_run_directories_may_begin_at_home(monkeypatch):
 
 def test_every_flag_of_the_command_line(capsys):
     line = (
-        "--dataset mnist --kind image --data-dir d --split contiguous --binarize static "
-        "--limit 5 --cache memory --noise gaussian --noise-level 0.1:0.3 --clip --objective iwae --posterior mixture "
-        "--num-corruptions 2 --num-samples 3 --gradient reparameterized --kl-warmup 4 "
-        "--likelihood gaussian --network conv --hidden 8 16 --activation relu --latent-dim 6 "
-        "--epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant --patience 9 "
-        "--validate-every 2 "
-        "--max-gradient-norm 2.5 --precision mixed_bfloat16 "
+        "--dataset mnist --kind image --data-dir d --split contiguous --binarize static --limit 5 "
+        "--cache memory --noise gaussian --noise-level 0.1:0.3 --clip --objective iwae "
+        "--posterior mixture --num-corruptions 2 --num-samples 3 --gradient reparameterized "
+        "--kl-warmup 4 --likelihood gaussian --network conv --hidden 8 16 --activation relu "
+        "--latent-dim 6 --epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant "
+        "--patience 9 --validate-every 2 --max-gradient-norm 2.5 --precision mixed_bfloat16 "
         "--validation-input clean --seed 10 --run-dir r"
     )
     given = command_line.parse(line.split())

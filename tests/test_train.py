@@ -16,8 +16,8 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, evidence
-from dvae_tf.runs import building, defaults
+from dvae_tf import DVAE, evidence, randomness
+from dvae_tf.runs import building, defaults, outcome, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
 
@@ -160,13 +160,39 @@ def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
         assert train.main([*arguments, "--run-dir", "stopped"]) == 130
     assert len(read(tmp_path / "stopped" / "history.csv")) == 3
     assert len(list((tmp_path / "stopped" / "checkpoints").iterdir())) == num_kept
+    histories, conclude = [], outcome.conclude
+    monkeypatch.setattr(
+        outcome, "conclude", lambda *values: histories.append(values[-1]) or conclude(*values)
+    )
     assert train.main(["--resume", "stopped"]) == 0
+    # What figures show is what the file holds, of the epochs before the stop, too.
+    np.testing.assert_equal(histories, [RunDirectory("stopped").read_history()])
     assert read(tmp_path / "stopped" / "history.csv") == read(tmp_path / "whole" / "history.csv")
     whole, resumed = (
         keras.models.load_model(tmp_path / n / "model.keras") for n in ("whole", "stopped")
     )
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch):
+    options = Options(
+        epochs=2, hidden=(16,), limit=200, noise="gaussian", run_dir=str(tmp_path / "run")
+    )
+    run = training.prepare(defaults.resolve(options))
+    with monkeypatch.context() as patch:
+        for name in ("read_config", "read_history", "load_model"):
+            patch.setattr(RunDirectory, name, lambda self: pytest.fail("read again"))
+        reached = training.train(run, verbose=0)
+    # The files say the same: the noise is that of the figures, the PSNR is computed anew.
+    assert reached.best_bound == max(run.directory.read_history()["val_bound"])
+    clean = run.dataset.validation.as_float()
+    seed = randomness.fold_in(randomness.as_seed(0), 100)
+    noisy = run.model.corruption(clean, seed=seed).numpy()
+    denoised = run.directory.load_model().predict(noisy, verbose=0)
+    for psnr, other in ((reached.noisy_psnr, noisy), (reached.denoised_psnr, denoised)):
+        error = np.mean((np.clip(other, 0, 1) - clean) ** 2, axis=(1, 2, 3))
+        assert psnr == pytest.approx(np.mean(-10 * np.log10(error)), abs=1e-3)
 
 
 class TestValidateEvery:

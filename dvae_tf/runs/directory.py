@@ -3,10 +3,8 @@
 import contextlib
 import csv
 import errno
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -21,15 +19,12 @@ import numpy as np
 from dvae_tf import figures, files
 from dvae_tf.datasets import Dataset
 from dvae_tf.model import DVAE
-from dvae_tf.runs import checkpoints, configuration, history
+from dvae_tf.runs import checkpoints, config_file, history
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of config.json; another number says that a run directory has another form.
-_FORMAT = 1
-_PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 # What the system says of a path that cannot be a directory's.
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -99,23 +94,12 @@ class RunDirectory:
             raise ConfigurationError(
                 f"`run_dir` must not exist yet. Received: {path}. Choose another one{remedy}."
             )
-        content = {
-            "format": _FORMAT,
-            "configuration": configuration.to_dict(config),
-            "seed": config.seed,
-            "corruption": corruption,
-            "data": _describe(dataset),
-            "versions": {
-                "dvae_tf": importlib.import_module("dvae_tf").__version__,
-                "python": platform.python_version(),
-                **{package: importlib.metadata.version(package) for package in _PACKAGES},
-            },
-        }
+        text = config_file.compose(config, dataset, corruption)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.appearing(path) as unfinished:
                 unfinished.mkdir()
-                (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+                (unfinished / "config.json").write_text(text)
         except OSError as error:
             if error.errno not in _NO_PLACE:
                 raise
@@ -139,14 +123,7 @@ class RunDirectory:
             ConfigurationError: if there is none, or it cannot be read.
         """
         try:
-            content = json.loads(self._config_path.read_text())
-            if content["format"] != _FORMAT:
-                raise ConfigurationError(
-                    f"a run directory must have format {_FORMAT}. Received: "
-                    f"{content['format']!r}, of another version of dvae_tf. Use that version, or "
-                    "train again."
-                )
-            return configuration.from_dict(content["configuration"]), content
+            return config_file.parse(self._config_path.read_text())
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._config_path}: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -164,7 +141,7 @@ class RunDirectory:
         content = self.read_config()[1].get("data")
         saved = content if isinstance(content, dict) else {}  # a run of before there was one
         noun = dataset.kind.noun
-        for name, value in _describe(dataset).items():
+        for name, value in config_file.describe(dataset).items():
             if saved.get(name, value) == value:
                 continue
             if name == "digest":  # no reason to refuse: JPEGs may be decoded otherwise elsewhere
@@ -294,18 +271,6 @@ class RunDirectory:
                 f"{self._metrics_path} must be the metrics of a run. Received: {error!r}. "
                 "Evaluate the run again."
             ) from error
-
-
-def _describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what config.json says of the data."""
-    return {
-        "name": dataset.name,
-        **dataset.kind.describe(dataset.train.examples),
-        "num_train": len(dataset.train),
-        "num_validation": len(dataset.validation),
-        "num_test": len(dataset.test),
-        "digest": dataset.digest(),
-    }
 
 
 def _next_free(config: Configuration) -> Path:

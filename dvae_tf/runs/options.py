@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, get_type_hints
 
 import pydantic
@@ -125,10 +125,11 @@ class Options:
 
 def _check_each(options: Options) -> None:
     """Check every field on its own, by its annotation."""
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    defaults = {field.name: field.default for field in fields(options)}
+    values = {name: getattr(options, name) for name in defaults}
     try:
         cls: Any = type(options)
-        _schema(cls).__pydantic_validator__.validate_python(values)
+        _schema(cls).model_validate(values)
     except pydantic.ValidationError as error:
         errors = error.errors(include_url=False)
         name = str(errors[0]["loc"][0])
@@ -142,9 +143,8 @@ def _check_each(options: Options) -> None:
             re.sub(r"^\w+ should |( after validation.*)", r"", text) for text in first.values()
         ]
         requirement = " or ".join(dict.fromkeys(texts))
-        default = getattr(type(options), name, None)
-        remedy = (
-            "Leave it out for the default." if default is None else f"The default is {default}."
+        remedy = {MISSING: "Correct it.", None: "Leave it out for the default."}.get(
+            defaults[name], f"The default is {defaults[name]}."
         )
         raise ConfigurationError(
             f"`{name}` must {requirement}. Received: {values[name]!r}. {remedy}"
