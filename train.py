@@ -1,83 +1,103 @@
 """Train a denoising variational auto-encoder: `python train.py --help`."""
 
-import dataclasses
 import os
 import shlex
 import sys
-from pathlib import Path
 
 # Without it TensorFlow's start-up messages bury ours. It must be set before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import commands
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import command_line, defaults, resuming, training
+from dvae_tf.runs.configuration import ConfigurationError
+from dvae_tf.runs.options import Options
+from dvae_tf.runs.outcome import Outcome
+from dvae_tf.runs.training import Run
 from dvae_tf.serving import export
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
     try:
-        config = configuration.parse(arguments)
-        if config is None:
+        options = command_line.parse(arguments)
+        if options is None:
             return 0
-        run = _prepare(config)
+        run = _prepare(options)
     except (ValueError, TypeError, OSError) as error:
-        return commands.fail("train.py", error)
+        return _fail(error)
     except KeyboardInterrupt:
         return 130
+    directory = run.directory
     try:
-        outcome = experiment.train(run)
+        outcome = training.train(run)
         if outcome is None:  # a worker whose chief writes everything
             return 0
-        if not (run.run_dir / "export" / "1").exists():
-            export.export_run(run.run_dir, version=1)
-        experiment.finish(run.run_dir)
-    except configuration.ConfigurationError as error:
-        return commands.fail("train.py", error)
+        if not directory.is_exported(1):
+            export.export_run(directory.path, version=1)
+        directory.remove_checkpoints()
+    except ConfigurationError as error:
+        return _fail(error)
     except OSError as error:
-        remedy = f"Then go on with {experiment.resume_command(run.run_dir)}"
-        return commands.fail("train.py", error, remedy)
+        return _fail(error, f"Then go on with {directory.resume_command}")
     except KeyboardInterrupt:
-        words = experiment.resume_command(run.run_dir)
-        print(f"\nstopped: continue with {words}", file=sys.stderr)
+        print(f"\nstopped: continue with {directory.resume_command}", file=sys.stderr)
         return 130
-    run_dir = run.run_dir
-    print(
-        f"best validation bound: {outcome.best_bound:.2f} nats per image\n"
-        f"validation PSNR: corrupted {outcome.noisy_psnr:.2f} dB, denoised "
-        f"{outcome.denoised_psnr:.2f} dB\n"
-        f"model:      {run_dir / 'model.keras'}\n"
-        f"history:    {run_dir / 'history.csv'}\n"
-        f"figures:    {run_dir / 'figures'}\n"
-        f"SavedModel: {run_dir / 'export' / '1'}\n"
-        f"evaluate:   python evaluate.py {shlex.quote(str(run_dir))}"
-    )
+    _report(run, outcome)
     return 0
 
 
-def _prepare(config: configuration.Configuration) -> experiment.Run:
-    """Say what will run, and prepare it."""
-    if config.resume is None:
-        config = configuration.resolve(config)
+def _fail(error: BaseException, remedy: str = "") -> int:
+    return commands.fail("train.py", error, remedy, flags=command_line.FLAGS)
+
+
+def _prepare(options: Options) -> Run:
+    """Prepare what is asked for, and say what will run."""
+    if options.resume is None:
+        config = defaults.resolve(options)
     else:
-        saved = experiment.read_configuration(Path(config.resume))
-        data_dir = config.data_dir or saved.data_dir
-        config = dataclasses.replace(saved, resume=config.resume, data_dir=data_dir)
-    run = experiment.prepare(config)
-    streamed = run.dataset.train.is_streamed
+        config = resuming.read_configuration(options.resume, options.data_dir)
+    run = training.prepare(config)
+    train = run.dataset.train
     print(
-        f"data:  {config.dataset}, {len(run.dataset.train)} training images of "
-        f"{' x '.join(map(str, run.dataset.example_shape))}{', read as needed' * streamed}, "
+        f"data:  {config.dataset}, {len(train)} training {run.dataset.kind.noun}s of "
+        f"{_in_words(run.dataset.example_shape)}{', read as needed' * train.is_streamed}, "
         f"binarize {config.binarize}\n"
         f"noise: {run.model.corruption.describe()}\n"
-        f"model: {config.network} {' '.join(map(str, config.hidden or ()))}, "
+        f"model: {config.network} {' '.join(map(str, config.hidden))}, "
         f"{config.latent_dim} latents, {config.likelihood} likelihood, {config.precision}\n"
         f"bound: {config.objective}, {config.posterior} posterior, M={config.num_corruptions}, "
         f"K={config.num_samples}\n"
-        f"run:   {run.run_dir}",
+        f"run:   {run.directory}",
         flush=True,
     )
     return run
+
+
+def _in_words(shape) -> str:
+    """Return the shape of an example, a tuple of integers or a nest of such tuples, in words."""
+    if isinstance(shape, dict):
+        return ", ".join(f"{name} {_in_words(part)}" for name, part in shape.items())
+    return " x ".join(
+        str(part) if isinstance(part, int) else f"({_in_words(part)})" for part in shape
+    )
+
+
+def _report(run: Run, outcome: Outcome) -> None:
+    """Print what a run reached, and where it left what."""
+    directory = run.directory
+    print(f"best validation bound: {outcome.best_bound:.2f} nats per {run.dataset.kind.noun}")
+    if outcome.noisy_psnr is not None:
+        print(
+            f"validation PSNR: corrupted {outcome.noisy_psnr:.2f} dB, denoised "
+            f"{outcome.denoised_psnr:.2f} dB"
+        )
+    print(
+        f"model:      {directory.model_path}\n"
+        f"history:    {directory.history_path}\n"
+        f"figures:    {directory.path / 'figures'}\n"
+        f"SavedModel: {directory.export_path / '1'}\n"
+        f"evaluate:   python evaluate.py {shlex.quote(str(directory))}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ ROOT = BENCHMARKS.parent
 sys.path.insert(0, str(ROOT))
 
 from dvae_tf import datasets, likelihood, networks
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import building, defaults
+from dvae_tf.runs.options import Options
 
 # What varies; the rest is the mlp 784-200-200-50 at batch 100, or conv where the image's size varies.
 SWEEPS: dict[str, tuple[int, ...]] = {
@@ -69,11 +70,11 @@ def random_images(count: int, side: int) -> np.ndarray:
 
 def fit(num_images: int, num_epochs: int, *, side: int = 28, **fields) -> Clock:
     """Train the configuration that `fields` make; the first epoch compiles."""
-    config = configuration.resolve(configuration.Configuration(dataset="mnist", **fields))
+    config = defaults.resolve(Options(dataset="mnist", **fields))
     split = datasets.Split(random_images(num_images, side))
     steps = datasets.steps_per_epoch(split, config.batch_size)
-    model = experiment.build_model(config, split.images.shape[1:])
-    experiment.compile_model(model, config, steps)
+    model = building.build_model(config, split.images.shape[1:])
+    building.compile_model(model, config, steps)
     clock = Clock()
     model.fit(
         datasets.training_batches(split, config.batch_size, seed=0),

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from growth import BENCHMARKS, resident_mib
 
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import command_line, defaults, training
 from dvae_tf.serving import export
 from serving import running_server
 
@@ -51,11 +51,11 @@ def summarize(mib: list[float], unit: str, each: int) -> dict:
 def of_training(run_dir: str) -> dict:
     """Train on digits with everything that train.py does."""
     words = ["--epochs", str(EPOCHS), "--run-dir", run_dir, "--checkpoint-seconds", "1"]
-    given = configuration.parse(words)
+    given = command_line.parse(words)
     assert given is not None
-    run = experiment.prepare(configuration.resolve(given))
+    run = training.prepare(defaults.resolve(given))
     memory = Memory()
-    experiment.train(run, extra=[memory], verbose=0)
+    training.train(run, extra=[memory], verbose=0)
     return summarize(memory.mib, "epoch", 1)
 
 

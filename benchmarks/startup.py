@@ -33,7 +33,7 @@ def run_with_clocks(arguments: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    from dvae_tf.runs import experiment
+    from dvae_tf.runs import building, outcome, training
     from dvae_tf.serving import export
 
     mark("import")
@@ -55,13 +55,13 @@ def run_with_clocks(arguments: list[str]) -> None:
 
         setattr(module, function, timed)
 
-    after(experiment, "load_dataset", "data")
-    after(experiment, "prepare", "model, and a run directory")
-    after(experiment, "_fit", "all epochs")
-    after(experiment, "write_figures", "figures")
+    after(building, "load_dataset", "data")
+    after(training, "prepare", "model, and a run directory")
+    after(training, "_fit", "all epochs")
+    after(outcome, "conclude", "figures")
     after(export, "export_run", "export")
-    own = experiment._callbacks
-    experiment._callbacks = lambda *values: [*own(*values), FirstSteps()]
+    own = training._callbacks
+    training._callbacks = lambda *values: [*own(*values), FirstSteps()]
     sys.argv[1:] = arguments
     try:
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

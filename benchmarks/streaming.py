@@ -24,7 +24,7 @@ import numpy as np
 import PIL.Image
 from growth import BENCHMARKS, resident_mib
 
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import command_line, defaults, training
 
 SMALL = 2_000
 BATCH_SIZE = 100
@@ -60,14 +60,14 @@ def measure(folder: str, cache: str, num_steps: int, run_dir: str) -> dict:
     num_files = sum(1 for _ in Path(folder).rglob("*.png"))
     steps = (num_files - 2 * (num_files // 10)) // BATCH_SIZE
     epochs = -(-num_steps // steps)
-    given = configuration.parse([*words, str(epochs)])
+    given = command_line.parse([*words, str(epochs)])
     assert given is not None
     before = resident_mib()
     started = time.perf_counter()
-    run = experiment.prepare(configuration.resolve(given))
+    run = training.prepare(defaults.resolve(given))
     prepared = time.perf_counter() - started
     memory = Memory()
-    experiment.train(run, extra=[memory], verbose=0)
+    training.train(run, extra=[memory], verbose=0)
     rows = np.array(memory.rows)
     thinned = rows[np.linspace(0, len(rows) - 1, min(len(rows), 200)).astype(int)]
     return {

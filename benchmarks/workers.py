@@ -46,19 +46,18 @@ def train_here(network: str) -> dict:
     from growth import random_images
 
     from dvae_tf import datasets, networks
-    from dvae_tf.runs import configuration, experiment, workers
+    from dvae_tf.runs import building, defaults, workers
+    from dvae_tf.runs.options import Options
 
     strategy = workers.strategy("multiworker" if os.environ.get("TF_CONFIG") else "none")
-    config = configuration.resolve(
-        configuration.Configuration(
-            dataset="mnist", hidden=NETWORKS[network], batch_size=BATCH_SIZE, binarize="none"
-        )
+    config = defaults.resolve(
+        Options(dataset="mnist", hidden=NETWORKS[network], batch_size=BATCH_SIZE, binarize="none")
     )
     split = datasets.Split(random_images(STEPS * BATCH_SIZE, 28))
     with strategy.scope():
-        model = experiment.build_model(config, split.images.shape[1:])
+        model = building.build_model(config, split.images.shape[1:])
         networks.start_at_mean(model.decoder, datasets.mean_image(split))
-        experiment.compile_model(model, config, STEPS)
+        building.compile_model(model, config, STEPS)
     rows: list[tuple[float, int]] = []
 
     class Meter(keras.callbacks.Callback):

@@ -59,7 +59,9 @@ def update(text: str) -> str:
     text = _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
     for flag, registry in CHOICES.items():
         names = ", ".join(f"`{name}`" for name in registry)
-        text = re.sub(rf"^\| `{flag}` \| [^|]*\|$", f"| `{flag}` | {names} |", text, flags=re.MULTILINE)
+        text = re.sub(
+            rf"^\| `{flag}` \| [^|]*\|$", f"| `{flag}` | {names} |", text, flags=re.MULTILINE
+        )
     return text
 
 

@@ -1,7 +1,10 @@
 """What all commands share: how they are declared, and how they say what is wrong."""
 
 import errno
+import re
+import shlex
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import cyclopts
@@ -26,6 +29,29 @@ def whole_number(help: str, **kwargs) -> Parameter:
     return Parameter(help=help, converter=parse_int, n_tokens=1, **kwargs)
 
 
+def in_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message of the library, which speaks of arguments, as one that speaks of flags.
+
+    Where "num_samples" is a flag, `num_samples` becomes --num-samples, and num_samples='3', with or
+    without backticks, becomes --num-samples 3.
+
+    Args:
+        message: for example "`num_samples` must be positive".
+        flags: the name of the flag for each argument, with underscores.
+    """
+    names = "|".join(sorted(flags, key=len, reverse=True))
+    value = r"""=(?P<quote>["'])(?P<value>.*?)(?P=quote)"""
+
+    def flag(match: re.Match) -> str:
+        text = "--" + flags[match["name"]].replace("_", "-")
+        return text if match["value"] is None else f"{text} {shlex.quote(match['value'])}"
+
+    if not flags:
+        return message
+    message = re.sub(rf"`(?P<name>{names})(?:{value})?`", flag, message)
+    return re.sub(rf"\b(?P<name>{names}){value}", flag, message)
+
+
 # What the system says of a disk, and what then helps.
 _DISK = {
     errno.ENOSPC: ("have room", "Make room"),
@@ -45,9 +71,19 @@ def one_line(error: BaseException) -> str:
     return text
 
 
-def fail(name: str, error: BaseException, remedy: str = "") -> int:
-    """Print what a user can do about an error, in one line; return the exit status 2."""
-    print(f"{name}: error: {one_line(error)}{remedy and ' ' + remedy}", file=sys.stderr)
+def fail(
+    name: str, error: BaseException, remedy: str = "", *, flags: Mapping[str, str] | None = None
+) -> int:
+    """Print what a user can do about an error, in one line; return the exit status 2.
+
+    Args:
+        name: of the command.
+        error: whose message says what is wrong.
+        remedy: what else to say.
+        flags: as `in_flags` takes them.
+    """
+    text = in_flags(one_line(error), flags or {})
+    print(f"{name}: error: {text}{remedy and ' ' + remedy}", file=sys.stderr)
     return 2
 
 

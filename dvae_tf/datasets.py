@@ -38,6 +38,7 @@ __all__ = [
     "as_float",
     "binarized",
     "check_training_examples",
+    "choose_kind",
     "evaluation_batches",
     "evenly_spaced",
     "in_memory",
@@ -81,7 +82,7 @@ def load(
         raise DatasetError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
     if split not in (None, *SPLITS):
         raise DatasetError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
-    reader = _reader(name, kind)
+    reader = choose_kind(name, kind)
     source = reader.load(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"), cache=cache)
     train = Split(*source.train, reader)
     test = None if source.test is None else Split(*source.test, reader)
@@ -89,8 +90,12 @@ def load(
     return _cached(dataset.limited(limit), cache)
 
 
-def _reader(name: str, kind: str | None) -> Kind:
-    """Return the kind of data that reads a data set of this name."""
+def choose_kind(name: str, kind: str | None = None) -> Kind:
+    """Return the kind of data with the name `kind`; None takes the one that reads the data set.
+
+    Raises:
+        DatasetError: if none reads it.
+    """
     if kind is not None:
         return KINDS.choose(kind)()
     for cls in KINDS.values():

@@ -19,7 +19,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dvae_tf import commands
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import building, configuration
+from dvae_tf.runs.directory import RunDirectory
 from experiments.linear_gaussian import LinearGaussian
 from experiments.parser import Parser
 
@@ -108,14 +109,15 @@ def trained(run_dir: Path) -> dict:
     from dvae_tf.evaluation.measuring import as_json
     from dvae_tf.evaluation.metrics import summarize
 
-    config = experiment.read_configuration(run_dir)
+    directory = RunDirectory(run_dir)
+    config, _ = directory.read_config()
     if config.dataset != "mnist" or config.noise == "none":
         raise configuration.ConfigurationError(
             "RUN_DIR must hold a run on mnist with noise. "
             f"Received: {run_dir}, on {config.dataset} with noise {config.noise}."
         )
-    images = datasets.as_float(experiment.load_dataset(config).test.images[:NUM_IMAGES])
-    model = experiment.load_model(run_dir)
+    images = datasets.as_float(building.load_dataset(config).test.images[:NUM_IMAGES])
+    model = directory.load_model()
     bounds: dict[int, np.ndarray] = {}
     for m in MNIST_MIXTURES:
         mixture = DVAE(

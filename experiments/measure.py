@@ -9,8 +9,8 @@ from dvae_tf import corruptions, datasets, likelihood, randomness
 from dvae_tf.evaluation import measuring as evaluation
 from dvae_tf.evaluation import metrics
 from dvae_tf.model import DVAE
-from dvae_tf.runs import experiment
 from dvae_tf.runs.configuration import Configuration
+from dvae_tf.runs.training import Run
 from experiments.runs import Cell, Measure
 
 _SEED = 0  # of every draw: all runs see the same noisy images
@@ -18,14 +18,14 @@ _NUM_PROBED = 10_000
 _NUM_CHAINS, _NUM_TEMPERATURES = 4, 400  # of annealing
 
 
-def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
+def measure(cell: Cell, run: Run) -> dict[str, Any]:
     """Return the numbers of a trained run, those of its best and of its last weights.
 
     Args:
         cell: what is to be measured.
         run: trained; its model has the weights after the last epoch.
     """
-    history = experiment.read_history(run.run_dir)
+    history = run.directory.read_history()
     result: dict[str, Any] = {
         "num_training_images": len(run.dataset.train.images),
         "epochs": len(history["epoch"]),
@@ -34,7 +34,7 @@ def measure(cell: Cell, run: experiment.Run) -> dict[str, Any]:
         "final_validation_bound": history["val_bound"][-1],
     }
     if cell.with_kl:
-        best = experiment.load_model(run.run_dir)
+        best = run.directory.load_model()
         result["best"] = _numbers(best, run.config, run.dataset, cell.measure)
     if cell.measure.last:
         is_best = cell.with_kl and result["best_epoch"] == result["epochs"]  # the same weights

@@ -21,7 +21,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import commands, datasets
-from dvae_tf.runs import configuration
+from dvae_tf.runs import configuration, defaults
+from dvae_tf.runs.options import Options
 from experiments import runs
 from experiments.parser import Parser
 
@@ -33,8 +34,8 @@ def is_done(run: runs.Run, results: Path) -> bool:
     try:
         content = dict(json.loads((results / run.name / "metrics.json").read_text()))
         # A run made before there was some flag or measure has its default.
-        defaults = configuration.to_dict(configuration.Configuration())
-        content["configuration"] = defaults | content.get("configuration", {})
+        left_out = configuration.to_dict(Options()) | {"kind": "image"}
+        content["configuration"] = left_out | content.get("configuration", {})
         content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # missing, or damaged
         return False
@@ -45,7 +46,7 @@ def is_done(run: runs.Run, results: Path) -> bool:
 
 def resolved(run: runs.Run) -> configuration.Configuration:
     """Return a run's configuration with every default filled in."""
-    return configuration.resolve(configuration.Configuration(**run.flags))
+    return defaults.resolve(Options(**run.flags))
 
 
 def declaration(run: runs.Run) -> dict:
@@ -66,12 +67,13 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
         ConfigurationError: if the run directory is that of another run.
     """
     from dvae_tf import files
-    from dvae_tf.runs import experiment
+    from dvae_tf.runs import training
+    from dvae_tf.runs.directory import RunDirectory
     from experiments.measure import measure
 
     config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)
     if (run_dir / "config.json").exists():
-        saved = experiment.read_configuration(run_dir)
+        saved, _ = RunDirectory(run_dir).read_config()
         saved = dataclasses.replace(saved, run_dir=config.run_dir, data_dir=data_dir)
         if saved != config:
             raise configuration.ConfigurationError(
@@ -83,16 +85,16 @@ def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str
             shutil.rmtree(run_dir)
         else:
             config = dataclasses.replace(config, resume=str(run_dir))
-    prepared = experiment.prepare(config)
+    prepared = training.prepare(config)
     if not run.cell.with_kl:
         prepared.model.kl_weight.assign(0.0)
-    experiment.train(prepared, verbose=2)
-    versions = experiment.read_config(run_dir)[1]["versions"]
+    training.train(prepared, verbose=2)
+    versions = prepared.directory.read_config()[1]["versions"]
     content = declaration(run) | {"versions": versions} | measure(run.cell, prepared)
     directory = results / run.name
     directory.mkdir(parents=True, exist_ok=True)
     files.write(directory / "metrics.json", json.dumps(content, indent=1) + "\n")
-    experiment.finish(run_dir)
+    prepared.directory.remove_checkpoints()
 
 
 def shares(jobs: int) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """What runs there are, as data: cells of tables, each trained with several seeds.
 
 An experiment is a list of cells. A cell is what differs between its runs and those of other cells:
-fields of `dvae_tf.configuration.Configuration`, and what is measured of the trained model.
+fields of `dvae_tf.runs.options.Options`, and what is measured of the trained model.
 """
 
 from collections.abc import Callable, Iterable

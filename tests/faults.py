@@ -38,7 +38,7 @@ from kill_and_resume import contents
 
 import evaluate
 import train
-from dvae_tf.runs import experiment
+from dvae_tf.runs import training
 from dvae_tf.serving import export
 
 SMALL = ["--limit", "96", "--batch-size", "32", "--hidden", "8", "--latent-dim", "2"]
@@ -168,12 +168,12 @@ def make_bases(directory: Path) -> dict[str, bytes]:
     assert quietly(lambda: train.main([*common, "--run-dir", str(ended)]))[0] == 0
     stopped = directory / "stopped" / "run"
     stopped.parent.mkdir()
-    own = experiment._callbacks
-    experiment._callbacks = lambda *values: [*own(*values), _Stop()]
+    own = training._callbacks
+    training._callbacks = lambda *values: [*own(*values), _Stop()]
     try:
         assert quietly(lambda: train.main([*common, "--run-dir", str(stopped)]))[0] == 130
     finally:
-        experiment._callbacks = own
+        training._callbacks = own
     assert len(list((stopped / "checkpoints").iterdir())) > 1
     data = directory / "data"
     (data / "photos").mkdir(parents=True)

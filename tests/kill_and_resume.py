@@ -38,7 +38,7 @@ def die() -> None:
 def kill_at(place: str, number: int, delay: float) -> None:
     """Have this process die at the `number`-th time that it comes to a place."""
     from dvae_tf import files
-    from dvae_tf.runs import callbacks, experiment
+    from dvae_tf.runs import callbacks, outcome
     from dvae_tf.serving import export
 
     left = [number]
@@ -74,7 +74,7 @@ def kill_at(place: str, number: int, delay: float) -> None:
             sync(path),
         )
     if place == "figures":
-        experiment.figures.learning_curves = lambda *_: die()
+        outcome.figures.learning_curves = lambda *_, **__: die()
     if place == "export":
         export._complete = lambda *_: die()
     if place == "evaluation":

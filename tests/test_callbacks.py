@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from dvae_tf import DVAE, networks
+from dvae_tf.kinds.image.callbacks import ImageGrid
 from dvae_tf.runs import callbacks
 
 
@@ -43,7 +44,7 @@ def test_kl_warm_up_refuses_the_doubly_reparameterized_gradient(rng):
 
 def test_image_grid_writes_to_disk_and_tensorboard(model, rng, tmp_path):
     images = rng.random((6, 4, 4, 1), np.float32)
-    grid = callbacks.ImageGrid(
+    grid = ImageGrid(
         images, images, directory=tmp_path / "grids", log_dir=tmp_path / "logs", every=2
     )
     fit(model, images, grid)
@@ -52,4 +53,4 @@ def test_image_grid_writes_to_disk_and_tensorboard(model, rng, tmp_path):
     (events,) = (tmp_path / "logs").iterdir()
     assert b"\x89PNG" in events.read_bytes()
     with pytest.raises(ValueError, match="`every` must be an integer of at least 1"):
-        callbacks.ImageGrid(images, images, every=0)
+        ImageGrid(images, images, every=0)

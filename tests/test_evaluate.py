@@ -15,11 +15,12 @@ from conftest import ROOT
 
 import evaluate
 import train
-from dvae_tf import likelihood
+from dvae_tf import datasets, likelihood
 from dvae_tf.evaluation import captions, projector
 from dvae_tf.evaluation.denoising import methods
 from dvae_tf.kinds import KINDS
-from dvae_tf.runs import experiment
+from dvae_tf.runs import building
+from dvae_tf.runs.directory import RunDirectory
 
 SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]
 FAST = [*SMALL, "--num-annealed", "0"]
@@ -90,9 +91,9 @@ def test_likelihoods_are_consistent(measured):
 
 
 def test_annealed_images_are_spread_over_the_test_split(runs, measured):
-    model = experiment.load_model(runs / "dvae")
-    config, _ = experiment.read_config(runs / "dvae")
-    images = experiment.load_dataset(config).test.as_float()[:40]
+    model = RunDirectory(runs / "dvae").load_model()
+    config, _ = RunDirectory(runs / "dvae").read_config()
+    images = datasets.as_float(building.load_dataset(config).test.images[:40])
     sampled = likelihood.importance_sampling(
         model.encoder, model.decoder, images, num_samples=20, seed=0
     ).log_likelihood

@@ -15,7 +15,9 @@ from conftest import ROOT
 
 from benchmarks import report as speed
 from dvae_tf import datasets, likelihood
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import command_line, defaults, training
+from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.options import Options
 from experiments import bounds, bounds_tables, report, run, runs, statistics
 from experiments.linear_gaussian import LinearGaussian
 from experiments.sections import denoising, frey, long, mnist, regularization
@@ -44,11 +46,11 @@ class TestDeclarations:
     @pytest.mark.parametrize("quick", [False, True])
     def test_flags_are_valid_and_the_command_says_them_all(self, quick):
         for each in (each for each in runs.select(quick=quick) if each.seed == 0):
-            meant = configuration.Configuration(**each.flags)
-            configuration.resolve(meant)
+            meant = Options(**each.flags)
+            defaults.resolve(meant)
             assert (each.command is None) == (not each.cell.with_kl)
             if each.command is not None:
-                assert configuration.parse(each.command.split()[2:]) == meant
+                assert command_line.parse(each.command.split()[2:]) == meant
 
     def test_first_seeds_come_first(self):
         seeds = [each.seed for each in ALL]
@@ -58,7 +60,7 @@ class TestDeclarations:
         """Within a table only what it is about differs."""
         for name in ("mnist", "frey", "denoising"):
             budgets = {
-                (r := configuration.resolve(configuration.Configuration(**each.flags))).epochs
+                (r := defaults.resolve(Options(**each.flags))).epochs
                 and (r.epochs, r.hidden, r.latent_dim, r.batch_size, r.learning_rate, r.schedule)
                 for each in runs.select([name])
             }
@@ -122,10 +124,10 @@ class TestRunner:
     def test_numbers_are_those_of_the_run(self, done):
         numbers = self.numbers(done)
         run_dir = done / "runs" / "tiny" / "dae-20-0"
-        history = experiment.read_history(run_dir)
+        history = RunDirectory(run_dir).read_history()
         assert numbers["epochs"] == 2
         assert numbers["best_epoch"] == 1 + np.argmax(history["val_bound"])
-        model = experiment.load_model(run_dir)
+        model = RunDirectory(run_dir).load_model()
         images = datasets.as_float(datasets.load("digits").test.images[:30])
         expected = likelihood.importance_sampling(
             model.encoder, model.decoder, images, num_samples=20, seed=0
@@ -165,26 +167,26 @@ class TestRunner:
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_an_interrupted_run_goes_on(self, tmp_path, done, monkeypatch):
         each = runs.Run(TINY, 0)
-        own = experiment._callbacks
+        own = training._callbacks
 
-        class Stop(experiment.keras.callbacks.Callback):
+        class Stop(training.keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
                 if epoch == 1:
                     raise KeyboardInterrupt
 
         directory = tmp_path / "runs" / each.name
         with monkeypatch.context() as patched:
-            patched.setattr(experiment, "_callbacks", lambda *v: [*own(*v), Stop()])
+            patched.setattr(training, "_callbacks", lambda *v: [*own(*v), Stop()])
             with pytest.raises(KeyboardInterrupt):
                 run.train_and_measure(each, directory, tmp_path / "results", None)
         trained: list[int] = []
 
-        class Count(experiment.keras.callbacks.Callback):
+        class Count(training.keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
                 trained.append(epoch)
 
         with monkeypatch.context() as patched:
-            patched.setattr(experiment, "_callbacks", lambda *v: [*own(*v), Count()])
+            patched.setattr(training, "_callbacks", lambda *v: [*own(*v), Count()])
             run.train_and_measure(each, directory, tmp_path / "results", None)
         assert trained == [1]
         path = tmp_path / "results" / each.name / "metrics.json"

@@ -11,9 +11,8 @@ import tensorflow as tf
 from conftest import ROOT
 
 from dvae_tf import DVAE, corruptions, datasets, layers, networks
-from dvae_tf.kinds.image import Image
-from dvae_tf.runs import experiment
-from dvae_tf.runs.configuration import Configuration
+from dvae_tf.runs import building, defaults
+from dvae_tf.runs.options import Options
 
 SHAPE = (8, 6, 1)
 UNIT_ROUNDOFF = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
@@ -192,8 +191,8 @@ def test_clipping_bounds_the_global_norm(policy, images):
 
 def test_max_gradient_norm_reaches_the_optimizer(images):
     model = make_model()
-    config = Configuration(learning_rate=1e-3, epochs=1, max_gradient_norm=0.5)
-    experiment.compile_model(model, config, 1)
+    config = defaults.resolve(Options(epochs=1, max_gradient_norm=0.5))
+    building.compile_model(model, config, 1)
     model.train_on_batch(images)
     # After one step Adam's first moment is 1 - beta_1 = 0.1 of the gradient it was given.
     moments = np.concatenate([np.ravel(v) for v in model.optimizer._momentums])
@@ -201,13 +200,13 @@ def test_max_gradient_norm_reaches_the_optimizer(images):
 
 
 def test_precision_reaches_the_networks_and_stays_there():
-    config = Configuration(precision="mixed_bfloat16", latent_dim=2)
-    model = experiment.build_model(experiment.configuration.resolve(config), Image(), SHAPE)
+    config = Options(precision="mixed_bfloat16", latent_dim=2)
+    model = building.build_model(defaults.resolve(config), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "bfloat16"
     assert keras.layers.Dense(1).compute_dtype == "float32"
     with networks.dtype_policy("mixed_bfloat16"):
-        config = Configuration(latent_dim=2)
-        model = experiment.build_model(experiment.configuration.resolve(config), Image(), SHAPE)
+        config = Options(latent_dim=2)
+        model = building.build_model(defaults.resolve(config), SHAPE)
     assert model.encoder.get_layer("hidden_1").compute_dtype == "float32"
 
 

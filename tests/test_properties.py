@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from dvae_tf import DVAE, commands, corruptions, datasets, layers, likelihood, networks, randomness
 from dvae_tf.kinds.image.callbacks import ImageGrid
-from dvae_tf.runs import callbacks, checkpoints, configuration, experiment
+from dvae_tf.runs import building, callbacks, checkpoints, command_line, configuration, defaults
+from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.options import Options
 
-FLAGS = ["--" + name.replace("_", "-") for name in configuration.Configuration.__annotations__]
+FLAGS = ["--" + name.replace("_", "-") for name in Options.__annotations__]
 NUMBERS = st.one_of(
     st.integers(-3, 3),
     st.integers(),
@@ -58,11 +60,11 @@ def test_command_line(words):
     if "--help" in words or "-h" in words:
         return
     try:
-        config = configuration.parse(words)
+        options = command_line.parse(words)
     except configuration.ConfigurationError:
         return
-    if config is not None and not config.resume:
-        refused(experiment.build_corruption, configuration.resolve(config))
+    if options is not None and not options.resume:
+        refused(lambda: building.build_corruption(defaults.resolve(options)))
 
 
 @given(st.dictionaries(st.sampled_from([f[2:].replace("-", "_") for f in FLAGS]), ANYTHING))
@@ -83,7 +85,7 @@ JSON = st.recursive(
 def test_run_directories(tmp_path_factory, content):
     run_dir = tmp_path_factory.mktemp("run")
     (run_dir / "config.json").write_bytes(content)
-    assert refused(experiment.read_configuration, run_dir)
+    assert refused(RunDirectory(run_dir).read_config)
 
 
 @given(st.binary(max_size=60))

@@ -16,8 +16,10 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, likelihood
-from dvae_tf.runs import configuration, experiment
+from dvae_tf import DVAE, evidence, randomness
+from dvae_tf.runs import building, defaults, outcome, training
+from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.options import Options
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--limit", "200"]
 
@@ -70,7 +72,7 @@ class TestRunDirectory:
         assert content["seed"] == 0
         assert content["versions"]["tensorflow"] == tf.__version__
         assert content["data"]["num_train"] == 200
-        config = experiment.read_configuration(run_dir)
+        config, _ = RunDirectory(run_dir).read_config()
         assert config.epochs == 2
         assert config.likelihood is not None
 
@@ -154,17 +156,43 @@ def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dvae_tf.runs.callbacks.ImageGrid.on_epoch_begin", stop)
+        patch.setattr("dvae_tf.kinds.image.callbacks.ImageGrid.on_epoch_begin", stop)
         assert train.main([*arguments, "--run-dir", "stopped"]) == 130
     assert len(read(tmp_path / "stopped" / "history.csv")) == 3
     assert len(list((tmp_path / "stopped" / "checkpoints").iterdir())) == num_kept
+    histories, conclude = [], outcome.conclude
+    monkeypatch.setattr(
+        outcome, "conclude", lambda *values: histories.append(values[-1]) or conclude(*values)
+    )
     assert train.main(["--resume", "stopped"]) == 0
+    # What figures show is what the file holds, of the epochs before the stop, too.
+    np.testing.assert_equal(histories, [RunDirectory("stopped").read_history()])
     assert read(tmp_path / "stopped" / "history.csv") == read(tmp_path / "whole" / "history.csv")
     whole, resumed = (
         keras.models.load_model(tmp_path / n / "model.keras") for n in ("whole", "stopped")
     )
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch):
+    options = Options(
+        epochs=2, hidden=(16,), limit=200, noise="gaussian", run_dir=str(tmp_path / "run")
+    )
+    run = training.prepare(defaults.resolve(options))
+    with monkeypatch.context() as patch:
+        for name in ("read_config", "read_history", "load_model"):
+            patch.setattr(RunDirectory, name, lambda self: pytest.fail("read again"))
+        reached = training.train(run, verbose=0)
+    # The files say the same: the noise is that of the figures, the PSNR is computed anew.
+    assert reached.best_bound == max(run.directory.read_history()["val_bound"])
+    clean = run.dataset.validation.as_float()
+    seed = randomness.fold_in(randomness.as_seed(0), 100)
+    noisy = run.model.corruption(clean, seed=seed).numpy()
+    denoised = run.directory.load_model().predict(noisy, verbose=0)
+    for psnr, other in ((reached.noisy_psnr, noisy), (reached.denoised_psnr, denoised)):
+        error = np.mean((np.clip(other, 0, 1) - clean) ** 2, axis=(1, 2, 3))
+        assert psnr == pytest.approx(np.mean(-10 * np.log10(error)), abs=1e-3)
 
 
 class TestValidateEvery:
@@ -182,7 +210,7 @@ class TestValidateEvery:
             for key, value in whole.items():
                 is_left_out = key.startswith("val_") and epoch not in validated
                 assert row[key] == ("NA" if is_left_out else value)
-        history = experiment.read_history(tmp_path / "3")
+        history = RunDirectory(tmp_path / "3").read_history()
         assert np.flatnonzero(np.isfinite(history["val_bound"])).tolist() == validated
         assert np.isfinite(history["bound"]).all()
 
@@ -194,7 +222,7 @@ class TestValidateEvery:
         )
         words = [*flags.split(), "--validate-every", "3", "--patience", "1"]
         assert train.main([*words, "--run-dir", str(run_dir)]) == 0
-        bounds = np.asarray(experiment.read_history(run_dir)["val_bound"])
+        bounds = np.asarray(RunDirectory(run_dir).read_history()["val_bound"])
         assert len(bounds) < 99
         assert np.argmax(bounds[2::3]) == len(bounds) // 3 - 2
         assert train.main(["--resume", str(run_dir)]) == 2  # it has ended
@@ -259,7 +287,7 @@ def test_a_streamed_run_is_that_in_memory(folder, tmp_path, capsys):
 # The failed run never closes its history; a process would end here.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_streamed_image_ends_training_in_one_line(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dvae_tf.datasets._NUM_AVERAGED", 1)  # leaves the others to training
+    monkeypatch.setattr("dvae_tf.data.splits._NUM_AVERAGED", 1)  # leaves the others to training
     run_dir = tmp_path / "run"
     damaged = folder / "33.png"
     whole = damaged.read_bytes()
@@ -289,7 +317,7 @@ def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
     words = ["--dataset", "x.npy", *SMALL[2:], "--epochs", "1", "--run-dir"]
     assert train.main([*words, "a run"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("dvae_tf.runs.callbacks.ImageGrid.on_epoch_begin", stop)
+        patch.setattr("dvae_tf.kinds.image.callbacks.ImageGrid.on_epoch_begin", stop)
         assert train.main([*words, "stopped"]) == 130
     assert capsys.readouterr().err.splitlines()[-1].endswith("train.py --resume stopped")
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
@@ -334,8 +362,11 @@ def bad_data(tmp_path, rng):
         ("--noise snow", "salt_pepper"),
         ("--noise gaussian --noise-level 25", "give 0.098"),
         ("--noise-level -1", "must be a number in [0, 1]"),
-        ("--num-samples 0", "--num-samples must be at least 1"),
-        ("--num-corruptions 0", "--num-corruptions must be at least 1"),
+        ("--num-samples 0", "--num-samples must be greater than or equal to 1. Received: 0"),
+        (
+            "--num-corruptions 0",
+            "--num-corruptions must be greater than or equal to 1. Received: 0",
+        ),
         (
             "--objective iwae --posterior mixture --gradient doubly_reparameterized",
             "--posterior conditional",
@@ -403,7 +434,7 @@ def test_resume_makes_missing_figures_and_export(finished, tmp_path):
     ("name", "content", "message"),
     [
         ("config.json", "{", "must be a run directory with a config.json"),
-        ("config.json", '{"format": 1, "configuration": {}}', "must be whole"),
+        ("config.json", '{"format": 1, "configuration": {}}', "must be complete"),
         ("config.json", '{"format": 99}', "must have format 1"),
         ("history.csv", "epoch,loss\n0,1\n", "must be the history of a run"),
         ("checkpoints/step-000000000008.ckpt", "cut", "all are damaged"),
@@ -436,8 +467,8 @@ class TestDataOfRecord:
         assert train.main(words) == 0
         run_dir = tmp_path / "run"
         monkeypatch.delenv("TFDS_DATA_DIR")
-        config = experiment.read_configuration(run_dir)
-        dataset = experiment.load_dataset(config)
+        config, _ = RunDirectory(run_dir).read_config()
+        dataset = building.load_dataset(config)
         model = keras.models.load_model(run_dir / "model.keras")
         images = dataset.validation.images[:500].astype(np.float32) / 255
         noisy = model.corruption(images, seed=123).numpy()
@@ -470,7 +501,7 @@ class TestDataOfRecord:
         theirs = scipy.special.logsumexp(log_w, axis=0) - np.log(n)
         weights = np.exp(log_w - log_w.max(0))
         their_error = weights.std(0, ddof=1) / np.sqrt(n) / weights.mean(0)
-        ours = likelihood.importance_sampling(
+        ours = evidence.importance_sampling(
             model.encoder, model.decoder, images, num_samples=n, seed=7
         )
         # Means over images: the delta method's errors are close where few weights dominate.
@@ -482,9 +513,9 @@ class TestDataOfRecord:
 def test_staged_schedule_is_that_of_burda_et_al():
     """Stage i = 0 ... 7 has 3^i epochs at 0.001 * 10^(-i/7): arXiv:1509.00519, section 5."""
     flags = {"schedule": "staged", "epochs": 3280, "learning_rate": 1e-3, "hidden": (4,)}
-    config = configuration.resolve(configuration.Configuration(**flags))
-    model = experiment.build_model(config, (8, 8, 1))
-    experiment.compile_model(model, config, steps_per_epoch=2)
+    config = defaults.resolve(Options(**flags))
+    model = building.build_model(config, (8, 8, 1))
+    building.compile_model(model, config, steps_per_epoch=2)
     step = 0
     for stage in range(8):
         for at in (step, step + 2 * 3**stage - 1):

@@ -18,7 +18,7 @@ from dvae_tf.runs import workers
 WORKER = """
 import sys
 import numpy as np
-from dvae_tf import workers
+from dvae_tf.runs import workers
 strategy = workers.strategy("auto")
 sys.path.insert(0, "tests")
 from test_workers import fit
@@ -128,7 +128,7 @@ def test_a_worker_that_is_killed_resumes(tmp_path):
         ("{", "TF_CONFIG must be JSON"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be JSON"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "IndexError"),
-        ("", "--strategy multiworker must find the workers in TF_CONFIG"),
+        ("", "`strategy='multiworker'` must find the workers in TF_CONFIG"),
     ],
 )
 def test_refuses_configurations(text, message, monkeypatch):

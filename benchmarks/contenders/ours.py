@@ -6,7 +6,8 @@ import keras
 import workloads as w
 
 from dvae_tf import datasets
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import building, defaults
+from dvae_tf.runs.options import Options
 
 
 class _Clock(keras.callbacks.Callback):
@@ -22,8 +23,8 @@ class _Clock(keras.callbacks.Callback):
 
 
 def run(variant, workload, images, num_epochs, seed):
-    config = configuration.resolve(
-        configuration.Configuration(
+    config = defaults.resolve(
+        Options(
             dataset="mnist",
             noise_level=w.LEVEL,
             network=workload.network,
@@ -37,8 +38,8 @@ def run(variant, workload, images, num_epochs, seed):
         )
     )
     split = datasets.Split(images)
-    model = experiment.build_model(config, images.shape[1:])
-    experiment.compile_model(model, config, workload.steps)
+    model = building.build_model(config, images.shape[1:])
+    building.compile_model(model, config, workload.steps)
     clock = _Clock()
     history = model.fit(
         datasets.training_batches(split, workload.batch_size, seed=seed),

@@ -2,14 +2,15 @@
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from dvae_tf import counts, files
-from dvae_tf.runs import checkpoints
+from dvae_tf import counts
+from dvae_tf.model import DVAE
+from dvae_tf.runs import checkpoints, history
+from dvae_tf.runs.directory import RunDirectory
 
 
 class KLWarmUp(keras.callbacks.Callback):
@@ -67,6 +68,28 @@ class FiniteGuard(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Recorder(keras.callbacks.Callback):
+    """Holds what history.csv holds.
+
+    Args:
+        past: rows of the epochs before a run was stopped.
+    """
+
+    def __init__(self, past: list[dict[str, str]]):
+        super().__init__()
+        self._columns = history.columns(past) if past else {}
+
+    @property
+    def columns(self) -> history.Columns:
+        """Columns by name; NaN in epochs without validation."""
+        return self._columns
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in history.COLUMNS:
+            value = epoch if name == "epoch" else logs.get(name, math.nan)
+            self._columns.setdefault(name, []).append(float(value))
+
+
 class Checkpointing(keras.callbacks.Callback):
     """Keeps a run such that it goes on after any stop as if there had been none.
 
@@ -75,7 +98,8 @@ class Checkpointing(keras.callbacks.Callback):
     are never written.
 
     Args:
-        run_dir: `checkpoints/` and `model.keras` are written into it, `history.csv` is kept with them.
+        directory: of the run. `checkpoints/` and `model.keras` are written into it; checkpoints hold
+            its `history.csv`.
         seconds: least time between two checkpoints; 0 writes all.
         resumed: the checkpoint that the model was restored to, None for a new run.
 
@@ -85,19 +109,19 @@ class Checkpointing(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run_dir: Path,
+        directory: RunDirectory,
         *,
         seconds: float = 30.0,
         resumed: checkpoints.Checkpoint | None = None,
     ):
         super().__init__()
-        self.run_dir, self.seconds = run_dir, seconds
+        self.directory, self.seconds = directory, seconds
         self._saved_at = time.monotonic()
         self._steps_per_epoch = 0
         self._best: dict[str, np.ndarray] = {}
         self._best_bound = -math.inf
         self._is_best_written = True
-        self._copy: keras.Model | None = None
+        self._copy: DVAE | None = None
         self._is_new = resumed is None
         # Of the epoch in hand: the running means, and the steps that lie behind the checkpoint.
         self._means: list[list[float]] = []
@@ -143,6 +167,11 @@ class Checkpointing(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._save(self._epoch + 1, 0)
 
+    @property
+    def best_model(self) -> DVAE | None:
+        """The model that was last written as `model.keras`; None before the first."""
+        return self._copy
+
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.seconds
 
@@ -151,7 +180,6 @@ class Checkpointing(keras.callbacks.Callback):
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return
         self._saved_at = time.monotonic()
-        history = self.run_dir / "history.csv"
         state = {
             "epoch": epoch,
             "step_in_epoch": step_in_epoch,
@@ -159,7 +187,7 @@ class Checkpointing(keras.callbacks.Callback):
             if step_in_epoch
             else [],
             "best_bound": self._best_bound if self._best else None,
-            "history": history.read_bytes().decode() if history.exists() else "",
+            "history": self.directory.read_history_text(),
         }
         both = {f"current-{name}": array for name, array in arrays.items()}
         both |= {f"best-{name}": array for name, array in self._best.items()}
@@ -167,7 +195,7 @@ class Checkpointing(keras.callbacks.Callback):
         # The model first: a checkpoint that says that training has ended must not be ahead of it.
         if not self._is_best_written:
             self._write_best()
-        checkpoints.save(self.run_dir / "checkpoints", checkpoints.Checkpoint(step, both, state))
+        self.directory.save_checkpoint(checkpoints.Checkpoint(step, both, state))
 
     def _write_best(self) -> None:
         # From a copy of one device: of a distributed model some variables are read by all workers
@@ -176,8 +204,7 @@ class Checkpointing(keras.callbacks.Callback):
             self._copy = type(self.model).from_config(self.model.get_config())
             self._copy.compile_from_config(self.model.get_compile_config())
         checkpoints.restore(self._copy, self._best)
-        with files.appearing(self.run_dir / "model.keras") as path:
-            self._copy.save(path)
+        self.directory.save_model(self._copy)
         self._is_best_written = True
 
 

@@ -63,8 +63,9 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
     return None
 
 
-def _is_finite(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.math.is_finite(x))
+def _is_finite(nest) -> tf.Tensor:
+    parts = [tf.reduce_all(tf.math.is_finite(x)) for x in tf.nest.flatten(nest)]
+    return tf.reduce_all(tf.stack(parts))
 
 
 def _non_finite_layers(model: DVAE, x: tf.Tensor) -> list[str]:

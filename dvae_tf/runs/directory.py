@@ -1,53 +1,285 @@
 """A run directory: the one owner that reads and writes its files."""
 
 import contextlib
-from collections.abc import Iterator
+import csv
+import errno
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dvae_tf import datasets, files
+import keras
+import numpy as np
+
+from dvae_tf import figures, files
+from dvae_tf.datasets import Dataset
 from dvae_tf.model import DVAE
-from dvae_tf.runs import experiment
-from dvae_tf.runs.configuration import Configuration
+from dvae_tf.runs import checkpoints, config_file, history
+from dvae_tf.runs.configuration import Configuration, ConfigurationError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What the system says of a path that cannot be a directory's.
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def warn(text: str) -> None:
+    """Tell the user about something that is no reason to stop."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 class RunDirectory:
     """The files of one run.
 
+    ::
+
+        config.json      resolved configuration, data, versions
+        model.keras      best by validation bound
+        history.csv      a row for every epoch
+        checkpoints/     while it trains
+        logs/            of TensorBoard
+        figures/         *.png
+        export/          versions of the SavedModel
+        evaluation/      metrics.json, figures, report
+        diagnosis.json   where training diverged
+
     Args:
-        path: of the directory.
+        path: of the directory, which need not exist.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.model_path = self.path / "model.keras"
+        self.history_path = self.path / "history.csv"
+        self.logs_path = self.path / "logs"
+        self.export_path = self.path / "export"
+        self.diagnosis_path = self.path / "diagnosis.json"
+        self._config_path = self.path / "config.json"
+        self._checkpoints_path = self.path / "checkpoints"
+        self._metrics_path = self.path / "evaluation" / "metrics.json"
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
-    def export_path(self) -> Path:
-        """Where versions of the SavedModel lie."""
-        return self.path / "export"
+    def resume_command(self) -> str:
+        """What a user types to go on with the run."""
+        return f"python train.py --resume {shlex.quote(str(self.path))}"
+
+    # ---- making it ----
+
+    @classmethod
+    def create(cls, config: Configuration, dataset: Dataset, corruption: str) -> "RunDirectory":
+        """Create the directory of a configuration with its config.json.
+
+        Args:
+            config: its `run_dir` says where; None takes the next free name.
+            dataset: as trained on.
+            corruption: what `Corruption.describe` says.
+
+        Raises:
+            ConfigurationError: if the directory exists already or cannot be made there.
+        """
+        directory = cls(config.run_dir or _next_free(config))
+        path = directory.path
+        if os.path.lexists(path):
+            is_run = directory._config_path.exists()
+            remedy = f", or continue that run: {directory.resume_command}" if is_run else ""
+            raise ConfigurationError(
+                f"`run_dir` must not exist yet. Received: {path}. Choose another one{remedy}."
+            )
+        text = config_file.compose(config, dataset, corruption)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.appearing(path) as unfinished:
+                unfinished.mkdir()
+                (unfinished / "config.json").write_text(text)
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+            raise ConfigurationError(
+                "`run_dir` must be where a directory can be made. "
+                f"Received: {path} ({error.strerror}). Choose another place."
+            ) from error
+        return directory
+
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished."""
+        for place in (self.path, self._checkpoints_path, self.export_path):
+            files.sweep(place)
+
+    # ---- config.json ----
 
     def read_config(self) -> tuple[Configuration, dict[str, Any]]:
-        """Return the resolved configuration, and the whole content of config.json."""
-        return experiment.read_config(self.path)
+        """Return the resolved configuration, and the whole content of config.json.
 
-    def read_history(self) -> dict[str, list[float]]:
-        """Return the columns of history.csv; NaN in epochs without validation."""
-        return experiment.read_history(self.path)
+        Raises:
+            ConfigurationError: if there is none, or it cannot be read.
+        """
+        try:
+            return config_file.parse(self._config_path.read_text())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self._config_path}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{self.path} must be a run directory with a config.json. Received: {error}. "
+                "Name a directory that train.py made."
+            ) from error
 
-    def read_metrics(self) -> dict[str, Any] | None:
-        """Return evaluation/metrics.json; None where the run was not evaluated."""
-        return experiment.describe_run(self.path)["metrics"]
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse data of other sizes than the run was trained on, and warn of other values.
+
+        Raises:
+            ConfigurationError: with what differs.
+        """
+        content = self.read_config()[1].get("data")
+        saved = content if isinstance(content, dict) else {}  # a run of before there was one
+        noun = dataset.kind.noun
+        for name, value in config_file.describe(dataset).items():
+            if saved.get(name, value) == value:
+                continue
+            if name == "digest":  # no reason to refuse: JPEGs may be decoded otherwise elsewhere
+                warn(
+                    f"the {noun}s are not those that {self.path} was trained on: training {noun}s "
+                    f"may be among the test {noun}s"
+                )
+                continue
+            raise ConfigurationError(
+                f"The data of {self.path} must be those it was trained on, {name} {saved[name]}. "
+                f"Received: {name} {value}. Restore them, or train another run."
+            )
+
+    # ---- history.csv ----
+
+    def read_history_text(self) -> str:
+        """Return history.csv as it is; empty where there is none.
+
+        Raises:
+            ValueError: if it is no text.
+        """
+        return self.history_path.read_bytes().decode() if self.history_path.exists() else ""
+
+    def write_history_text(self, text: str) -> None:
+        """Set history.csv back to what it was; an empty text removes it."""
+        if text:
+            files.write(self.history_path, text)
+        else:
+            self.history_path.unlink(missing_ok=True)
+
+    def read_history(self) -> history.Columns:
+        """Return the columns of history.csv; NaN in epochs without validation.
+
+        Raises:
+            ConfigurationError: if it is damaged.
+        """
+        try:
+            columns = history.columns(history.rows(self.read_history_text()))
+            if np.isnan(columns["val_bound"]).all():
+                raise ValueError("no validation")
+            return columns
+        except (ValueError, TypeError, LookupError, csv.Error) as error:
+            raise ConfigurationError(
+                f"{self.history_path} must be the history of a run with validations. Received: "
+                f"{error!r}. Go on with {self.resume_command}, or train again."
+            ) from error
+
+    # ---- model.keras ----
 
     def load_model(self) -> DVAE:
-        """Return the best model; nothing in its file is executed."""
-        return experiment.load_model(self.path)
+        """Return the best model; nothing in its file is executed.
 
-    def check_data(self, dataset: datasets.Dataset) -> None:
-        """Refuse data of other sizes than the run was trained on, and warn of other values."""
-        experiment.check_data(self.path, dataset)
+        Raises:
+            ConfigurationError: if there is none, or it is damaged.
+        """
+        if not self.model_path.exists():
+            raise ConfigurationError(
+                f"{self.path} must hold model.keras. Received: a run without it. Let its training "
+                f"end: {self.resume_command}"
+            )
+        try:
+            return keras.models.load_model(self.model_path, safe_mode=True)
+        except Exception as error:  # Keras raises many types on a damaged file
+            raise ConfigurationError(
+                f"{self.model_path} must be a complete model file. Received: {str(error)[:200]}. "
+                "Train the run again."
+            ) from error
+
+    def save_model(self, model: DVAE) -> None:
+        """Write model.keras, in place of an earlier one."""
+        with files.appearing(self.model_path) as path:
+            model.save(path)
+
+    # ---- checkpoints/ ----
+
+    def save_checkpoint(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Write a checkpoint; the newest ones are kept."""
+        checkpoints.save(self._checkpoints_path, checkpoint)
+
+    def load_checkpoint(self) -> checkpoints.Checkpoint | None:
+        """Return the newest whole checkpoint, or None; warn of damaged ones.
+
+        Raises:
+            CheckpointError: if there are some, and all are damaged.
+        """
+        return checkpoints.load_newest(self._checkpoints_path, report=warn)
+
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints of a run whose training, figures and export are complete."""
+        shutil.rmtree(self._checkpoints_path, ignore_errors=True)
+
+    # ---- what is made of a trained model ----
+
+    def write_figures(self, drawn: "Mapping[str, Figure]") -> None:
+        """Write figures/NAME.png for every name."""
+        directory = self.path / "figures"
+        directory.mkdir(exist_ok=True)
+        for name, figure in drawn.items():
+            files.write(directory / f"{name}.png", figures.to_png(figure))
+
+    def write_diagnosis(self, found: Mapping[str, Any]) -> None:
+        """Write diagnosis.json: JSON values of `diagnosis.find`."""
+        files.write(self.diagnosis_path, json.dumps(found, indent=1) + "\n")
+
+    def is_exported(self, version: int) -> bool:
+        """Whether a version of the SavedModel is there."""
+        return (self.export_path / str(version)).exists()
 
     @contextlib.contextmanager
     def replacing_evaluation(self, *parts: str) -> Iterator[Path]:
         """Yield an empty directory that takes the place of evaluation/ (or of one in it) at the end."""
         with files.replacing(self.path.joinpath("evaluation", *parts)) as directory:
             yield directory
+
+    def read_metrics(self) -> dict[str, Any] | None:
+        """Return evaluation/metrics.json; None where the run was not evaluated.
+
+        Raises:
+            ConfigurationError: if it is damaged.
+        """
+        if not self._metrics_path.exists():
+            return None
+        try:
+            return json.loads(self._metrics_path.read_text())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self._metrics_path} must be the metrics of a run. Received: {error!r}. "
+                "Evaluate the run again."
+            ) from error
+
+
+def _next_free(config: Configuration) -> Path:
+    """Return runs/DATASET-NOISE-NUMBER with the first number that is free."""
+    stem = Path(config.dataset).stem if not config.dataset.startswith("tfds:") else config.dataset
+    name = re.sub(r"[^\w.-]+", "_", f"{stem}-{config.noise}")
+    numbers = [
+        int(match[1])
+        for path in Path("runs").glob(f"{name}-*")
+        if (match := re.fullmatch(re.escape(name) + r"-(\d+)", path.name))
+    ]
+    return Path("runs") / f"{name}-{max(numbers, default=0) + 1}"

@@ -9,6 +9,8 @@ import os
 
 import tensorflow as tf
 
+STRATEGIES = ("auto", "none", "mirrored", "multiworker")
+
 
 class WorkersError(ValueError):
     """The devices or processes asked for are not there; the message says what to do."""
@@ -18,10 +20,10 @@ def strategy(name: str) -> tf.distribute.Strategy:
     """Return what distributes training; it must be made before TensorFlow runs anything.
 
     Args:
-        name: "none" for one device; "mirrored" for all accelerators of this machine, or all its logical
-            processors where there is none; "multiworker" for the processes that TF_CONFIG names;
-            "auto" for the last where TF_CONFIG names several, else mirrored where there are several
-            accelerators, else none.
+        name: one of `STRATEGIES`: "none" for one device; "mirrored" for all accelerators of this
+            machine, or all its logical processors where there is none; "multiworker" for the
+            processes that TF_CONFIG names; "auto" for the last where TF_CONFIG names several, else
+            mirrored where there are several accelerators, else none.
 
     Raises:
         WorkersError: if TF_CONFIG is missing or cannot be read.
@@ -36,8 +38,8 @@ def strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         if not workers:
             raise WorkersError(
-                "--strategy multiworker must find the workers in TF_CONFIG. Received: none. Set it to "
-                '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": I}}.'
+                "`strategy='multiworker'` must find the workers in TF_CONFIG. Received: none. Set it "
+                'to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": I}}.'
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()

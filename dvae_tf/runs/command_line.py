@@ -1,0 +1,236 @@
+"""The command line of train.py: a flag for every option, with choices from the registries."""
+
+import inspect
+import os
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import cyclopts
+from cyclopts import Group, Parameter
+
+from dvae_tf import commands
+from dvae_tf.corruptions import CORRUPTIONS
+from dvae_tf.kinds import KINDS
+from dvae_tf.runs.options import ConfigurationError, OneOf, Options
+from dvae_tf.runs.presets import PRESETS
+
+DATA, NOISE, BOUND, NETWORK, TRAINING, RUN = (
+    Group(name, sort_key=number)
+    for number, name in enumerate(("Data", "Noise", "Bound", "Network", "Training", "Run"), start=1)
+)
+
+# Arguments of the library that are flags of train.py, and the flag of each: see `commands.fail`.
+FLAGS = {option.name: option.name for option in fields(Options)} | {
+    "level": "noise_level",
+    "filters": "hidden",
+}
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """How a flag is shown and read.
+
+    Attributes:
+        group: its heading in --help.
+        help: its meaning.
+        parsing: arguments of cyclopts' Parameter.
+        hint: type that cyclopts sees, where it is not the option's.
+    """
+
+    group: Group
+    help: str
+    parsing: dict[str, Any] = field(default_factory=dict)
+    hint: Any = None
+
+
+def _parse_level(type_: Any, tokens) -> float | tuple[float, float]:
+    """Parse "L" or "LO:HI"."""
+    parts = tokens[0].value.split(":")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    raise ValueError(f"it must be a number L, or a range LO:HI, and not {tokens[0].value!r}")
+
+
+def _parse_ints(type_: Any, tokens) -> tuple[int, ...]:
+    return tuple(commands.parse_int(int, [token]) for token in tokens)
+
+
+_LEVEL = {"converter": _parse_level, "n_tokens": 1}
+_INTS = {"converter": _parse_ints, "consume_multiple": True, "negative_iterable": ()}
+_INT = {"converter": commands.parse_int, "n_tokens": 1}
+
+
+def _flags() -> dict[str, _Flag]:
+    """Return the flag of every option."""
+    sources = " or ".join(kind.sources for kind in KINDS.values() if kind.sources)
+    return {
+        "dataset": _Flag(DATA, f"{sources}."),
+        "kind": _Flag(DATA, "Kind of data. [default: told by the data set's name]"),
+        "data_dir": _Flag(
+            DATA, "Directory of TensorFlow Datasets. [default: TFDS_DATA_DIR, or TFDS's own]"
+        ),
+        "split": _Flag(
+            DATA, "How held-out examples are chosen. [default: contiguous for frey, else random]"
+        ),
+        "binarize": _Flag(
+            DATA,
+            "dynamic draws binary values anew for every step. [default: dynamic for a Bernoulli "
+            "likelihood, else none]",
+        ),
+        "limit": _Flag(DATA, "Train on the first N training examples.", _INT),
+        "cache": _Flag(
+            DATA,
+            "Where the images of a folder or of tfds:NAME are kept during training: in memory, or "
+            "none to read them from disk as needed. auto streams data sets above 1 GiB, decoded.",
+        ),
+        "noise": _Flag(NOISE, "Corruption p(x~|x)."),
+        "noise_level": _Flag(
+            NOISE,
+            "A level L, or LO:HI for a level drawn per example. What it measures: "
+            f"{_meanings_of_levels()}.",
+            _LEVEL,
+            Any,  # a number or two, which --help would show as such
+        ),
+        "clip": _Flag(NOISE, "Clip corrupted values to [0, 1]."),
+        "objective": _Flag(BOUND, "Mean (elbo) or log-mean-exp (iwae) of the log weights."),
+        "posterior": _Flag(BOUND, "Posterior of each corruption, or the mixture of all M."),
+        "num_corruptions": _Flag(BOUND, "M, corruptions of each example.", _INT),
+        "num_samples": _Flag(BOUND, "K, latent samples for each corruption.", _INT),
+        "gradient": _Flag(BOUND, "doubly_reparameterized needs iwae and conditional."),
+        "kl_warmup": _Flag(
+            BOUND, "Epochs over which the weight of the KL term rises from 0 to 1.", _INT
+        ),
+        "likelihood": _Flag(NETWORK, "p(x|z)."),
+        "network": _Flag(NETWORK, "Kind of encoder and decoder."),
+        "hidden": _Flag(
+            NETWORK, "Hidden sizes of an mlp, channels per level of conv and resnet.", _INTS
+        ),
+        "activation": _Flag(NETWORK, "A Keras activation."),
+        "latent_dim": _Flag(NETWORK, "L, length of the latent vector.", _INT),
+        "epochs": _Flag(TRAINING, "Passes through the training examples.", _INT),
+        "batch_size": _Flag(TRAINING, "Examples in a batch.", _INT),
+        "learning_rate": _Flag(TRAINING, "Adam's learning rate at the start."),
+        "schedule": _Flag(
+            TRAINING,
+            "Learning rate: constant, cosine decay to zero, or staged as in Burda et al. (2016): "
+            "it falls to a tenth in eight stages, each three times as long as the one before.",
+        ),
+        "max_gradient_norm": _Flag(
+            TRAINING, "Clip the gradient of a step to this global norm. [default: no clipping]"
+        ),
+        "precision": _Flag(
+            TRAINING,
+            "What hidden layers compute in; weights, densities and bounds are float32 always.",
+        ),
+        "patience": _Flag(TRAINING, "Stop after N validations without a better bound.", _INT),
+        "validate_every": _Flag(
+            TRAINING, "Validate after every N epochs, and after the last.", _INT
+        ),
+        "validation_input": _Flag(TRAINING, "Whether validation corrupts its input."),
+        "seed": _Flag(TRAINING, "The same seed gives the same run.", _INT),
+        "strategy": _Flag(
+            RUN,
+            "What trains together: one device, all of this machine (mirrored), or the processes of "
+            "TF_CONFIG (multiworker).",
+        ),
+        "checkpoint_seconds": _Flag(
+            RUN, "Least time between two checkpoints; 0 writes as many as can be."
+        ),
+        "preset": _Flag(RUN, "A named setting; other flags override it."),
+        "run_dir": _Flag(RUN, "Directory to write. [default: runs/DATASET-NOISE-NUMBER]"),
+        "resume": _Flag(RUN, "Continue the run in this directory, with its own configuration."),
+    }
+
+
+def _meanings_of_levels() -> str:
+    """Return what the levels of all kinds of noise mean: "a, b: fraction of ...; c: ..."."""
+    names: dict[str, list[str]] = {}
+    for name, corruption in CORRUPTIONS.items():
+        names.setdefault(corruption.level_means, []).append(name)
+    return "; ".join(f"{', '.join(some)}: {meaning}" for meaning, some in names.items())
+
+
+def parse(arguments: list[str] | None = None) -> Options | None:
+    """Return the options that command-line arguments ask for; None after --help.
+
+    Flags that are given win over the preset, the preset over the defaults.
+
+    Raises:
+        ConfigurationError: on anything a user can get wrong, with one line that says what.
+    """
+    app = commands.app(
+        "train.py",
+        "Train a denoising variational auto-encoder, and leave model, figures and history in "
+        "a run directory. A flag without a default below has one that depends on data set and "
+        "network: config.json says which.",
+        default_parameter=Parameter(show_env_var=False),
+    )
+
+    def receive(**given: Any) -> dict[str, Any]:
+        return given
+
+    receive.__signature__ = _signature()  # type: ignore[attr-defined]
+    app.default(receive)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise ConfigurationError(commands.one_line(error)) from error
+    if command is not receive:  # --help
+        command(*bound.args, **bound.kwargs)
+        return None
+    given = receive(*bound.args, **bound.kwargs)
+    options = Options(**(dict(PRESETS.get(given.get("preset", ""), {})) | given))
+    if options.resume is not None and options != Options(
+        resume=options.resume, data_dir=options.data_dir
+    ):
+        raise ConfigurationError(
+            "--resume must stand alone, but for --data-dir: a run goes on with its own "
+            "configuration. Received: other flags beside it. Drop them, or start a new run."
+        )
+    return replace(options, run_dir=_at_home(options.run_dir), resume=_at_home(options.resume))
+
+
+def _signature() -> inspect.Signature:
+    """Return the signature of a function that takes every option as a flag."""
+    flags = _flags()
+    plain = get_type_hints(Options)
+    annotated = get_type_hints(Options, include_extras=True)
+    parameters = []
+    for option in fields(Options):
+        flag = flags[option.name]
+        names = _choices(annotated[option.name])
+        hint: Any = flag.hint or plain[option.name]
+        if names is not None:
+            hint = Literal[tuple(names)] | None  # type: ignore[valid-type] # known by now only
+        parameter = Parameter(group=flag.group, help=flag.help, **flag.parsing)
+        parameters.append(
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option.default,
+                annotation=Annotated[hint, parameter],
+            )
+        )
+    return inspect.Signature(parameters)
+
+
+def _choices(hint: Any) -> Collection[str] | None:
+    """Return the names that an annotation allows; None if it allows any value."""
+    if isinstance(hint, OneOf):
+        return hint.names
+    inner = [*get_args(hint), *getattr(hint, "__metadata__", ())]
+    return next((names for part in inner if (names := _choices(part)) is not None), None)
+
+
+def _at_home(path: str | None) -> str | None:
+    """Expand ~, which shells leave in --run-dir=~/run; an unknown ~user stays."""
+    return None if path is None else os.path.expanduser(path)

@@ -1,0 +1,108 @@
+"""What a run reached: numbers of its best model on validation examples, and figures."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf import datasets, figures, nests, randomness
+from dvae_tf.datasets import Dataset
+from dvae_tf.model import DVAE
+from dvae_tf.runs.configuration import Configuration
+from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.history import Columns
+
+_NUM_SHOWN = 10
+_NUM_SAMPLES = 100
+# Values of validation examples, evenly spaced, of which figures tell the PSNR: drawing the noise of
+# all of them at once takes about 70 bytes a value.
+_MAX_MEASURED = 2**23
+# The first number folded into the run's seed for what the model itself does not draw.
+_FIGURE_NOISE = 100
+
+
+class Outcome(NamedTuple):
+    """What a run reached on the validation examples.
+
+    Attributes:
+        best_bound: nats per example.
+        noisy_psnr: of the corrupted examples, dB; None where the kind of data has no such measure.
+        denoised_psnr: dB, or None.
+    """
+
+    best_bound: float
+    noisy_psnr: float | None = None
+    denoised_psnr: float | None = None
+
+
+def shown_examples(config: Configuration, dataset: Dataset, corruption) -> tuple[Any, Any]:
+    """Return the validation examples that figures show: clean and corrupted, with fixed noise."""
+    return _corrupted(config, dataset, corruption, _NUM_SHOWN)
+
+
+def conclude(
+    directory: RunDirectory, config: Configuration, model: DVAE, dataset: Dataset, history: Columns
+) -> Outcome:
+    """Measure the best model, and write the figures.
+
+    Args:
+        directory: of the run; figures/ is written.
+        config: of the run.
+        model: the best one.
+        dataset: with the validation examples.
+        history: columns of history.csv.
+    """
+    best_bound = float(np.nanmax(history["val_bound"]))
+    outcome, title = Outcome(best_bound), model.corruption.describe()
+    psnr = dataset.kind.measures().get("psnr")
+    if psnr is not None:
+        size = sum(int(np.prod(x.shape[1:])) for x in tf.nest.flatten(dataset.train.examples))
+        kept = max(_MAX_MEASURED // size, _NUM_SHOWN)
+        clean, noisy = _corrupted(config, dataset, model.corruption, kept)
+        denoised = model.predict(noisy, batch_size=500, verbose=0)
+        outcome = Outcome(
+            best_bound, float(psnr(clean, noisy).mean()), float(psnr(clean, denoised).mean())
+        )
+        title += (
+            f"\nPSNR over {nests.batch_size(clean)} validation {dataset.kind.noun}s: "
+            f"corrupted {outcome.noisy_psnr:.1f} dB, denoised {outcome.denoised_psnr:.1f} dB"
+        )
+    arrays = _shown_arrays(config, model, dataset)
+    drawn = {"curves": figures.learning_curves(history, noun=dataset.kind.noun)}
+    directory.write_figures(drawn | dataset.kind.run_figures(arrays, title=title))
+    return outcome
+
+
+def _shown_arrays(config: Configuration, model: DVAE, dataset: Dataset) -> dict[str, Any]:
+    """Return what `Kind.run_figures` draws."""
+    clean, noisy = shown_examples(config, dataset, model.corruption)
+    arrays = {
+        "clean": clean,
+        "noisy": noisy,
+        "denoised": model.predict(noisy, verbose=0),
+        "samples": _as_arrays(model.sample(_NUM_SAMPLES, seed=config.seed)),
+    }
+    first = next((layer for layer in model.encoder.layers if layer.weights), None)
+    if isinstance(first, keras.layers.Dense):
+        arrays["first_layer"] = first.kernel.numpy()
+    if model.latent_dim == 2 and model.prior.quantile(np.array(0.5)) is not None:
+        quantile = cast(Callable[[np.ndarray], np.ndarray], model.prior.quantile)
+        arrays["manifold_latents"] = figures.latent_grid(quantile)
+        arrays["manifold"] = _as_arrays(model.decoder(arrays["manifold_latents"]).mean())
+    return arrays
+
+
+def _corrupted(
+    config: Configuration, dataset: Dataset, corruption, num_examples: int
+) -> tuple[Any, Any]:
+    """Return evenly spaced validation examples, clean and corrupted, as float arrays."""
+    places = datasets.evenly_spaced(len(dataset.validation), num_examples)
+    clean = dataset.validation.take(places).as_float()
+    seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
+    return clean, _as_arrays(corruption(clean, seed=seed))
+
+
+def _as_arrays(nest):
+    return tf.nest.map_structure(np.asarray, nest)
