@@ -148,7 +148,8 @@ def compare_runs(old: Path, new: Path) -> Iterator[tuple[str, list[str]]]:
         "evaluation/metrics.json": read_json,
     }
     for name, read in readers.items():
-        yield name, differences(read(old / name), read(new / name))
+        a, b = (read(path / name) if (path / name).exists() else {} for path in (old, new))
+        yield name, differences(a, b)
     yield "names of files", differences(_names(old), _names(new))
 
 
