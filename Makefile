@@ -29,12 +29,12 @@ MNIST_RUN = $(RUNS)/mnist/dvae-salt_pepper-10-0
 results: .venv/installed
 	$(BIN)/python -m experiments.run --runs "$(RUNS)" --results "$(RESULTS)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	if [ -d "$(MNIST_RUN)" ]; then $(BIN)/python -m experiments.bounds "$(MNIST_RUN)" --results "$(RESULTS)"; fi
-	$(BIN)/python -m experiments.report --results "$(RESULTS)" --docs "$(DOCS)"
+	$(BIN)/python -m experiments.pages --results "$(RESULTS)" --docs "$(DOCS)"
 
 results-quick: .venv/installed
 	$(BIN)/python -m experiments.run --quick $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(BIN)/python -m experiments.bounds --results runs/quick/results
-	$(BIN)/python -m experiments.report --results runs/quick/results --docs runs/quick/docs
+	$(BIN)/python -m experiments.pages --results runs/quick/results --docs runs/quick/docs
 
 # A recent pip: older resolvers lose themselves among the versions of some dependencies.
 .venv/installed: requirements.txt

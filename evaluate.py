@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from dvae_tf import DVAE, commands, datasets
 from dvae_tf.evaluation import Settings, comparison, evaluate, report
-from dvae_tf.runs import configuration, experiment
+from dvae_tf.runs import building, configuration
 from dvae_tf.runs.directory import RunDirectory
 
 app = commands.app(
@@ -93,7 +93,7 @@ def _load(path: Path, data_dir: str | None) -> TrainedRun:
     model = run_directory.load_model()
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    dataset = experiment.load_dataset(config)
+    dataset = building.load_dataset(config)
     run_directory.check_data(dataset)
     return TrainedRun(path, config, content.get("versions", {}), model, dataset)
 

@@ -5,7 +5,7 @@
 
 Every contender trains the same network on the same images with the same noise, bound, optimiser
 and precision (see `workloads`), in a process of its own; they take turns, several times. Medians,
-ratios and ranges go to benchmarks/training.json; `report.py` draws them.
+ratios and ranges go to benchmarks/training.json; `pages.py` draws them.
 The run fails if contenders differ in their number of parameters or, beyond noise, in their loss.
 """
 

@@ -3,12 +3,11 @@
     python -m experiments.bounds                  # a linear-Gaussian model: closed forms
     python -m experiments.bounds RUN_DIR          # and a trained one: its mixture bound against M
 
-They go to results/bounds/linear_gaussian.json and results/bounds/mnist.json; `experiments.report` makes
+They go to results/bounds.csv, and what they are of to results/bounds.json; `experiments.pages` makes
 tables and a figure of them.
 """
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -18,17 +17,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.special import logsumexp
 
-from dvae_tf import commands
-from dvae_tf.runs import building, configuration
-from dvae_tf.runs.directory import RunDirectory
+from experiments import archive
+from experiments.archive import Row, Settings
 from experiments.linear_gaussian import LinearGaussian
 from experiments.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0, 6.0)
 MIXTURES = (2, 5, 20)  # M, of the linear-Gaussian model
-MNIST_MIXTURES = (1, 2, 5, 10, 20, 50, 100)
-NUM_IMAGES = 500
 NUM_DRAWS = 40_000
 
 
@@ -62,8 +58,11 @@ def mixture_gain(model: LinearGaussian, x: np.ndarray, m: int, rng) -> np.ndarra
     return (own - logsumexp(each, axis=2) + np.log(m)).mean(axis=1)
 
 
-def linear_gaussian(num_draws: int = NUM_DRAWS) -> dict:
-    """Return log p, L_cvae, L_dvae and mixture bounds at every level, averaged over p(x), in nats."""
+def linear_gaussian(num_draws: int = NUM_DRAWS) -> tuple[Settings, list[Row]]:
+    """Return what the model is, and its bounds at every level of noise.
+
+    They are log p, L_cvae, L_dvae and mixture bounds, averaged over p(x), in nats; and I(x~; z | x).
+    """
     rng = np.random.default_rng(0)
     model = LinearGaussian.make()
     z = rng.normal(size=(num_draws, model.W.shape[1]))
@@ -73,89 +72,35 @@ def linear_gaussian(num_draws: int = NUM_DRAWS) -> dict:
     whiten = np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True)))
     colour = np.linalg.cholesky(model.evidence_covariance)
     x = (x - x.mean(axis=0)) @ (colour @ whiten).T + model.b
-    rows = []
+    rows: list[Row] = []
     for sigma in LEVELS:
         at_level = best_encoder(model, sigma)
         l_dvae = at_level.l_dvae(x).mean()
-        row = {
-            "sigma": sigma,
-            "log_p": at_level.log_evidence(x).mean(),
-            "l_cvae": at_level.l_cvae(x).mean(),
-            "l_dvae": l_dvae,
-            "mutual_information": at_level.mutual_information(),
-        }
+        found: list[tuple] = [
+            (None, "log_p", at_level.log_evidence(x).mean(), None),
+            (None, "l_cvae", at_level.l_cvae(x).mean(), None),
+            (None, "l_dvae", l_dvae, None),
+            (None, "mutual_information", at_level.mutual_information(), None),
+        ]
         for m in MIXTURES:
             gain = mixture_gain(at_level, x, m, rng)
-            row[f"mixture_{m}"] = l_dvae + gain.mean()
-            row[f"mixture_{m}_error"] = gain.std() / np.sqrt(len(x))
-        rows.append({name: round(float(value), 4) for name, value in row.items()})
-    return {
+            found.append((m, "mixture", l_dvae + gain.mean(), gain.std() / np.sqrt(len(x))))
+        rows += [
+            {
+                "sigma": sigma,
+                "num_corruptions": m,
+                "quantity": quantity,
+                "mean": round(float(mean), 4),
+                "standard_error": None if error is None else round(float(error), 4),
+            }
+            for m, quantity, mean, error in found
+        ]
+    settings = {
         "latent_dim": model.W.shape[1],
         "size": model.W.shape[0],
-        "draws": num_draws,
-        "levels": rows,
+        "num_draws": num_draws,
     }
-
-
-def trained(run_dir: Path) -> dict:
-    """Return the mixture bound of a trained model against M, on its first test images, in nats.
-
-    Raises:
-        ConfigurationError: if the directory does not hold a run with noise on MNIST.
-    """
-    import tensorflow as tf
-
-    from dvae_tf import DVAE, datasets, likelihood, randomness
-    from dvae_tf.evaluation.measuring import as_json
-    from dvae_tf.evaluation.metrics import summarize
-
-    directory = RunDirectory(run_dir)
-    config, _ = directory.read_config()
-    if config.dataset != "mnist" or config.noise == "none":
-        raise configuration.ConfigurationError(
-            "RUN_DIR must hold a run on mnist with noise. "
-            f"Received: {run_dir}, on {config.dataset} with noise {config.noise}."
-        )
-    images = datasets.as_float(building.load_dataset(config).test.images[:NUM_IMAGES])
-    model = directory.load_model()
-    bounds: dict[int, np.ndarray] = {}
-    for m in MNIST_MIXTURES:
-        mixture = DVAE(
-            model.encoder, model.decoder, corruption=model.corruption, posterior="mixture",
-            num_corruptions=m,
-        )  # fmt: skip
-
-        @tf.function
-        def bound(x, seed, mixture=mixture):
-            return mixture.bound_terms(x, seed=seed).bound
-
-        repeats = max(MNIST_MIXTURES[-1] // m, 1)  # equally many draws for every M
-        seeds = [randomness.as_seed(repeat) for repeat in range(repeats)]
-        batches = [
-            np.mean([bound(batch, randomness.fold_in(seed, start)) for seed in seeds], axis=0)
-            for start in range(0, len(images), 10)
-            for batch in [tf.constant(images[start : start + 10])]
-        ]
-        bounds[m] = np.concatenate(batches)
-        print(f"M={m}: {bounds[m].mean():.2f}", flush=True)
-    estimate = likelihood.importance_sampling(model.encoder, model.decoder, images)
-    command = (
-        f"--dataset {config.dataset} --noise {config.noise} --noise-level {config.noise_level}"
-    )
-    return {
-        "model": f"{command} --epochs {config.epochs} --seed {config.seed}",
-        "num_importance_samples": estimate.num_samples,
-        "log_likelihood": as_json(summarize(estimate.log_likelihood)),
-        "mixtures": [
-            {
-                "m": m,
-                "bound": as_json(summarize(values)),
-                "above_m_1": as_json(summarize(values - bounds[1])),
-                "below_log_likelihood": as_json(summarize(estimate.log_likelihood - values)),
-            }
-            for m, values in bounds.items()
-        ],
-    }
+    return settings, rows
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -164,15 +109,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", nargs="?", type=Path, help="a run of train.py on MNIST")
     parser.add_argument("--results", type=Path, help="[default: the repository's]")
     options = parser.parse_args(arguments)
-    directory = (options.results or ROOT / "results") / "bounds"
+    results = options.results or ROOT / "results"
     try:
-        content = {"mnist": trained(options.run_dir)} if options.run_dir else {}
+        content = {}
+        if options.run_dir:
+            from experiments.measure import mixtures  # TensorFlow takes seconds to import
+
+            content["mnist"] = mixtures(options.run_dir)
         content["linear_gaussian"] = linear_gaussian()
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, numbers in content.items():
-            (directory / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+        archive.record_bounds(results, content)
     except (ValueError, OSError) as error:
-        parser.error(commands.one_line(error))
+        parser.error(" ".join(str(error).split()))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Train and measure the experiments' runs.
 
 Every run is trained by the functions of train.py in a process of its own, on its share of the cores,
-and leaves a run directory below --runs, and its numbers in RESULTS/EXPERIMENT/RUN/metrics.json. Runs
+and leaves a run directory below --runs, and its numbers in the tables RESULTS/EXPERIMENT.*. Runs
 whose numbers are there already are skipped; runs that were stopped are resumed.
 """
 
@@ -21,79 +21,81 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import commands, datasets
-from dvae_tf.runs import configuration, defaults
+from dvae_tf.runs import configuration, defaults, training
+from dvae_tf.runs.configuration import Configuration, ConfigurationError
+from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
-from experiments import runs
+from experiments import archive, trials
 from experiments.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def is_done(run: runs.Run, results: Path) -> bool:
-    """Whether the numbers of a run are there, and those of a run as it is declared now."""
-    try:
-        content = dict(json.loads((results / run.name / "metrics.json").read_text()))
-        # A run made before there was some flag or measure has its default.
-        left_out = configuration.to_dict(Options()) | {"kind": "image"}
-        content["configuration"] = left_out | content.get("configuration", {})
-        content["measure"] = dataclasses.asdict(runs.Measure()) | content.get("measure", {})
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # missing, or damaged
-        return False
-    declared = declaration(run)
-    declared.pop("command")  # says the configuration again, in some order
-    return all(content.get(key) == value for key, value in declared.items())
-
-
-def resolved(run: runs.Run) -> configuration.Configuration:
-    """Return a run's configuration with every default filled in."""
-    return defaults.resolve(Options(**run.flags))
-
-
-def declaration(run: runs.Run) -> dict:
-    """Return what a run is, as JSON values; a default that has changed makes it another one."""
-    content = {
-        "command": run.command,
-        "configuration": configuration.to_dict(resolved(run)),
-        "with_kl": run.cell.with_kl,
-        "measure": dataclasses.asdict(run.cell.measure),
-    }
-    return json.loads(json.dumps(content))
-
-
-def train_and_measure(run: runs.Run, run_dir: Path, results: Path, data_dir: str | None) -> None:
-    """Train a run in this process, or finish it, and write its numbers.
+def is_done(trial: trials.Trial, results: Path) -> bool:
+    """Whether the numbers of a trial are there, and those of a trial as it is declared now.
 
     Raises:
-        ConfigurationError: if the run directory is that of another run.
+        ValueError: if the table is damaged.
     """
-    from dvae_tf import files
-    from dvae_tf.runs import training
-    from dvae_tf.runs.directory import RunDirectory
+    recorded = archive.settings_of(results, trial.cell.experiment).get(trial.label)
+    if recorded is None:
+        return False
+    # A trial made before there was some flag or measure has its default, and is of images.
+    recorded = _settings(Options(kind="image"), trials.Measure()) | recorded
+    return declaration(trial).items() <= recorded.items()
+
+
+def resolved(trial: trials.Trial) -> Configuration:
+    """Return a trial's configuration with every default filled in."""
+    return defaults.resolve(Options(**trial.flags))
+
+
+def declaration(trial: trials.Trial) -> archive.Settings:
+    """Return what a trial is but for its seed; a default that has changed makes it another one."""
+    settings = _settings(resolved(trial), trial.cell.measure)
+    return {"with_kl": trial.cell.with_kl} | settings
+
+
+def _settings(config: Options, measure: trials.Measure) -> archive.Settings:
+    """Return settings as JSON values, each under the name of what it belongs to."""
+    found = {f"configuration.{k}": v for k, v in configuration.to_dict(config).items()}
+    del found["configuration.seed"]  # in the trial's name
+    found |= {f"measure.{k}": v for k, v in dataclasses.asdict(measure).items()}
+    return json.loads(json.dumps(found))
+
+
+def train_and_measure(
+    trial: trials.Trial, run_dir: Path, results: Path, data_dir: str | None
+) -> None:
+    """Train a trial in this process, or finish it, and write its numbers.
+
+    Raises:
+        ConfigurationError: if the run directory is that of another trial.
+    """
     from experiments.measure import measure
 
-    config = dataclasses.replace(resolved(run), run_dir=str(run_dir), data_dir=data_dir)
+    config = dataclasses.replace(resolved(trial), run_dir=str(run_dir), data_dir=data_dir)
     if (run_dir / "config.json").exists():
         saved, _ = RunDirectory(run_dir).read_config()
         saved = dataclasses.replace(saved, run_dir=config.run_dir, data_dir=data_dir)
         if saved != config:
-            raise configuration.ConfigurationError(
+            raise ConfigurationError(
                 f"--runs must hold runs as they are declared. Received: {run_dir}, of other flags. "
                 "Remove it."
             )
         # The last weights of a run that has ended are gone with its checkpoints.
-        if run.cell.measure.last and not any((run_dir / "checkpoints").glob("*.ckpt")):
+        if trial.cell.measure.last and not any((run_dir / "checkpoints").glob("*.ckpt")):
             shutil.rmtree(run_dir)
         else:
             config = dataclasses.replace(config, resume=str(run_dir))
     prepared = training.prepare(config)
-    if not run.cell.with_kl:
+    if not trial.cell.with_kl:
         prepared.model.kl_weight.assign(0.0)
     training.train(prepared, verbose=2)
     versions = prepared.directory.read_config()[1]["versions"]
-    content = declaration(run) | {"versions": versions} | measure(run.cell, prepared)
-    directory = results / run.name
-    directory.mkdir(parents=True, exist_ok=True)
-    files.write(directory / "metrics.json", json.dumps(content, indent=1) + "\n")
+    settings = declaration(trial) | {f"versions.{k}": v for k, v in versions.items()}
+    rows = measure(trial.cell, prepared)
+    archive.record(results, trial.cell.experiment, trial.label, settings, rows)
     prepared.directory.remove_checkpoints()
 
 
@@ -109,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what is not done yet; return 0, 1 if a run failed, 2 after a user's error, 130 if stopped."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "experiments", nargs="*", help=", ".join(runs.EXPERIMENTS) + "; all of them"
+        "experiments", nargs="*", help=", ".join(trials.EXPERIMENTS) + "; all of them"
     )
     parser.add_argument("--quick", action="store_true", help="a version of minutes")
     parser.add_argument("--runs", type=Path, help="[default: runs/experiments, or runs/quick]")
@@ -123,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
-        selected = runs.select(options.experiments, quick=options.quick)
+        selected = trials.select(options.experiments, quick=options.quick)
     except ValueError as error:
         parser.error(str(error))
     if options.jobs is not None and options.jobs < 1:
@@ -133,25 +135,29 @@ def main(arguments: list[str] | None = None) -> int:
     if options.one:
         if options.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, options.cores)
-        (run,) = [run for run in selected if run.name == options.one]
-        (base / run.cell.experiment).mkdir(parents=True, exist_ok=True)
-        lock = (base / f"{run.name}.lock").open("w")
+        (trial,) = [trial for trial in selected if trial.name == options.one]
+        (base / trial.cell.experiment).mkdir(parents=True, exist_ok=True)
+        lock = (base / f"{trial.name}.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)  # what an earlier runner has left running ends first
-        if is_done(run, results):
+        if is_done(trial, results):
             return 0
-        train_and_measure(run, base / run.name, results, options.data_dir)
+        train_and_measure(trial, base / trial.name, results, options.data_dir)
         return 0
 
     try:
-        waiting = [run for run in selected if not is_done(run, results)]
+        for name in sorted({trial.cell.experiment for trial in selected}):
+            archive.read(results, name)  # that it can be written to is known before training
+        waiting = [trial for trial in selected if not is_done(trial, results)]
+    except ValueError as error:
+        parser.error(commands.one_line(error))
     except OSError as error:
         parser.error(f"--results must be readable. Received: {error}. Change its permissions.")
     print(f"{len(selected)} runs, {len(waiting)} to do", flush=True)
     if options.list:
         try:
-            for run in selected:
-                command = run.command or "without a KL term, which no command has"
-                print(f"{'to do' if run in waiting else 'done '}  {run.name}: {command}")
+            for trial in selected:
+                command = trial.command or "without a KL term, which no command has"
+                print(f"{'to do' if trial in waiting else 'done '}  {trial.name}: {command}")
             sys.stdout.flush()
         except BrokenPipeError:  # of `| head`; what is still to be written goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -168,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"Received: {error}. Choose others."
         )
     try:  # once, before several processes at a time would prepare the same data
-        for name in sorted({resolved(run).dataset for run in waiting}):
+        for name in sorted({resolved(trial).dataset for trial in waiting}):
             datasets.load(name, data_dir=options.data_dir)
     except (ValueError, OSError) as error:
         parser.error(commands.one_line(error))
@@ -181,17 +187,17 @@ def main(arguments: list[str] | None = None) -> int:
     for cores in shares(jobs):
         shares_left.put(cores)
 
-    def start(run: runs.Run) -> bool:
+    def start(trial: trials.Trial) -> bool:
         cores = shares_left.get()
-        log = base / f"{run.name}.log"
+        log = base / f"{trial.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("a") as file:
-                command = [*words, "--one", run.name, "--cores", *map(str, cores)]
+                command = [*words, "--one", trial.name, "--cores", *map(str, cores)]
                 done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         finally:
             shares_left.put(cores)
-        print(f"{run.name}: " + (f"failed, see {log}" if done.returncode else "done"), flush=True)
+        print(f"{trial.name}: " + (f"failed, see {log}" if done.returncode else "done"), flush=True)
         return done.returncode == 0
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:

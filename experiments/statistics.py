@@ -1,23 +1,17 @@
-"""The committed numbers of runs, their means over seeds, and whether a difference is one.
+"""Means of trials over seeds, their differences, and whether a difference is one.
 
-A difference is that of runs with equal seeds, stated with its standard error over seeds; it counts as
+A difference is that of trials with equal seeds, stated with its standard error over seeds; it counts as
 one where zero lies outside the 95 % interval of Student's t.
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
-
-from experiments import runs
-
-Rows = dict[int, dict]  # seed -> numbers of a run
-Results = dict[str, Rows]  # name of the cell -> its runs
 
 
 class Mean(NamedTuple):
@@ -44,52 +38,18 @@ class Mean(NamedTuple):
         return self.is_certain and self.value > 0
 
 
-def mean(values: Iterable[float]) -> Mean:
+def mean(numbers: Iterable[float]) -> Mean:
     """Return the mean of one value for each seed; of none it is NaN."""
-    array = np.array(list(values), np.float64)
+    array = np.array(list(numbers), np.float64)
     if not len(array):
         return Mean(math.nan, math.nan, 0, 0)
     error = array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else math.nan
     return Mean(float(array.mean()), float(error), len(array), len(array) - 1)
 
 
-def read(results: Path, experiment: str) -> Results:
-    """Return the numbers of an experiment, names and seeds in order.
-
-    Raises:
-        ValueError: if a file is damaged, or is not that of a run which is declared.
-    """
-    declared = {run.name for run in runs.select([experiment])}
-    cells: Results = {}
-    for path in (results / experiment).glob("*/metrics.json"):
-        run = f"{experiment}/{path.parent.name}"
-        if run not in declared:
-            raise ValueError(
-                f"Results must be of runs that experiments/runs.py declares. Received: {path}. "
-                "Remove it, or declare it."
-            )
-        name, _, seed = path.parent.name.rpartition("-")
-        numbers = read_json(path, "configuration", "measure", "epochs")
-        cells.setdefault(name, {})[int(seed)] = numbers
-    return {name: dict(sorted(cells[name].items())) for name in sorted(cells)}
-
-
-def read_json(path: Path, *keys: str) -> dict:
-    """Return a file of numbers that has these keys.
-
-    Raises:
-        ValueError: if it is damaged, or something else.
-    """
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict) or not set(keys) <= set(content):
-            raise ValueError(f"without {', '.join(keys)}")
-        return content
-    except ValueError as error:
-        raise ValueError(
-            f"Results must be JSON as the experiments write it. Received: {path}, {error}. "
-            "Remove it, and run `make results` again."
-        ) from error
+def of_cell(cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a cell; none, with all columns, if it is not there."""
+    return cells[cells["cell"] == name]
 
 
 def level_of(name: str) -> float:
@@ -97,115 +57,109 @@ def level_of(name: str) -> float:
     return float(name.rpartition("-")[2].replace("_", "."))
 
 
-def first(cells: Results) -> dict:
-    """Return the numbers of one run, for what all runs of an experiment share."""
-    return next(iter(next(iter(cells.values())).values()))
+def values(rows: pd.DataFrame, key: str, *, of: str = "best") -> pd.Series:
+    """Return a measured number of a cell, by seed."""
+    return rows[rows["weights"] == of].set_index("seed")[key]
 
 
-def pick(row: dict, key: str, *, of: str = "best") -> float:
-    """Return a measured number of one run."""
-    value = row[of][key]
-    return value["mean"] if isinstance(value, dict) else value
-
-
-def over_seeds(rows: Rows, key: str, *, of: str = "best") -> Mean:
+def over_seeds(rows: pd.DataFrame, key: str, *, of: str = "best") -> Mean:
     """Return a measured number's mean over seeds."""
-    return mean(pick(row, key, of=of) for row in rows.values())
+    return mean(values(rows, key, of=of))
 
 
-def in_common(*cells: Rows) -> list[Rows]:
-    """Return the runs of the seeds that all of some cells have."""
-    seeds = sorted(set.intersection(*(set(rows) for rows in cells)))
-    return [{seed: rows[seed] for seed in seeds} for rows in cells]
+def in_common(*cells: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of the seeds that all of some cells have."""
+    seeds = set.intersection(*(set(rows["seed"]) for rows in cells))
+    return [rows[rows["seed"].isin(seeds)] for rows in cells]
 
 
-def paired(values: dict[int, float], others: dict[int, float]) -> Mean:
+def paired(ours: pd.Series, theirs: pd.Series) -> Mean:
     """Return the mean difference over the seeds that both have."""
-    return mean(values[seed] - others[seed] for seed in values if seed in others)
+    ours, theirs = ours.align(theirs, join="inner")
+    return mean(ours - theirs)
 
 
-def difference(rows: Rows, others: Rows, key: str, *, of: str = "best") -> Mean:
+def difference(rows: pd.DataFrame, others: pd.DataFrame, key: str, *, of: str = "best") -> Mean:
     """Return the mean difference of a measured number over the seeds that both have."""
-    values, of_others = (
-        {seed: pick(row, key, of=of) for seed, row in each.items()} for each in (rows, others)
-    )
-    return paired(values, of_others)
+    return paired(values(rows, key, of=of), values(others, key, of=of))
 
 
-def effective_size(estimate: dict, num_key: str) -> float:
+def effective_sizes(rows: pd.DataFrame, key: str) -> pd.Series:
     """Return Kish's effective number of draws of an image: 1 where one of them has all the weight.
 
     Args:
-        estimate: of log p(x), with its Monte Carlo error, which is that of the mean of `count` images.
-        num_key: of the number of draws.
+        rows: of trials.
+        key: of ESTIMATORS. The column of its Monte Carlo error holds that of the mean over images.
     """
-    squared = estimate["monte_carlo_error"] ** 2 * estimate["count"]  # of one image, on average
-    return estimate[num_key] / (1 + (estimate[num_key] - 1) * squared)
+    draws, images = rows[ESTIMATORS[key].num_draws], rows[ESTIMATORS[key].num_images]
+    squared = rows[f"{key}_monte_carlo_error"] ** 2 * images  # of one image, on average
+    return draws / (1 + (draws - 1) * squared)
 
 
-def effective_sizes(cells: Results, key: str, *of: str) -> str:
-    """Return in words the effective number of draws of log p(x), where it is least and where most.
+def range_of(sizes: pd.Series) -> str:
+    """Return in words where effective numbers of draws are least and where most."""
+    return f"{sizes.min():.1f} to {sizes.max():.1f}"
 
-    Args:
-        cells: runs of an experiment.
-        key: of ESTIMATORS.
-        of: "best", "last" weights, or both.
+
+def annealed(rows: pd.DataFrame, *, of: str = "best") -> pd.DataFrame:
+    """Return annealed log p(x), one row for each seed, one column for each image.
+
+    Raises:
+        ValueError: if trials are not of the same images.
     """
-    num_key = ESTIMATORS[key].num_draws
-    values = [
-        effective_size(row[weights][key], num_key)
-        for rows in cells.values()
-        for row in rows.values()
-        for weights in of
-    ]
-    return f"{min(values):.1f} to {max(values):.1f}"
+    each = values(rows, "each", of=of)
+    if any(not series.index.equals(each.iloc[0].index) for series in each):
+        raise ValueError(_OTHER_IMAGES)
+    return pd.DataFrame(list(each), index=each.index)
 
 
-def annealed(rows: Rows, *, of: str = "best") -> np.ndarray:
-    """Return annealed log p(x), one row for each seed, one column for each image."""
-    return np.array([row[of]["annealed"]["each"] for row in rows.values()], np.float64)
-
-
-def difference_annealed(rows: Rows, others: Rows, *, of: str = "best", num_blocks: int = 0) -> Mean:
+def difference_annealed(
+    rows: pd.DataFrame, others: pd.DataFrame, *, of: str = "best", num_blocks: int = 0
+) -> Mean:
     """Return the mean difference of annealed log p(x) on the same images, over seeds and images.
 
     Args:
-        rows: runs.
+        rows: trials of a cell.
         others: those whose numbers are subtracted.
         of: "best" or "last" weights.
         num_blocks: where images are frames of so many equal stretches of a video, which rather than
             the frames are independent; 0 if all images are.
 
     Raises:
-        ValueError: if they say which images they are of, and those are not the same.
+        ValueError: if trials are not of the same images.
     """
     rows, others = in_common(rows, others)
-    if not rows:
+    if rows.empty:
         return mean([])
-    for pair in zip(rows.values(), others.values(), strict=True):
-        images = [row[of]["annealed"].get("digests") for row in pair]
-        if all(images) and images[0] != images[1]:
-            raise ValueError(
-                "Runs whose annealed log p(x) is compared must be of the same test images. "
-                "Received: runs of different ones. Compare the images that both have."
-            )
     ours, theirs = (annealed(each, of=of) for each in (rows, others))
+    if not ours.columns.equals(theirs.columns):
+        raise ValueError(_OTHER_IMAGES)
     count = ours.shape[1]
-    return over_seeds_and_images(ours - theirs, block_of(count, num_blocks or count))
+    return over_seeds_and_images((ours - theirs).to_numpy(), block_of(count, num_blocks or count))
+
+
+_OTHER_IMAGES = (
+    "Trials whose annealed log p(x) is compared must be of the same test images. "
+    "Received: trials of different ones. Compare the images that both have."
+)
 
 
 class Estimator(NamedTuple):
-    """How two runs' estimates of log p(x) are compared, what of, and the key of what is drawn."""
+    """How two cells' estimates of log p(x) are compared, what of, and how many draws and images."""
 
     difference: Callable[..., Mean]
     label: str
     num_draws: str
+    num_images: str
 
 
 ESTIMATORS = {
-    "annealed": Estimator(difference_annealed, "model alone", "num_chains"),
+    "annealed": Estimator(difference_annealed, "model alone", "num_chains", "num_annealed"),
     "log_likelihood": Estimator(
-        functools.partial(difference, key="log_likelihood"), "with its encoder", "num_samples"
+        functools.partial(difference, key="log_likelihood"),
+        "with its encoder",
+        "num_samples",
+        "num_test_images",
     ),
 }
 
@@ -243,8 +197,8 @@ def certain(value: Mean) -> str:
 
 def verdict(differences: Iterable[Mean]) -> str:
     """Return in words how many of the differences are for the better, and how many for the worse."""
-    values = [value for value in differences if value.num_seeds]
-    better = sum(value.is_better for value in values)
-    worse = sum(value.is_certain for value in values) - better
-    undecided = len(values) - better - worse
-    return f"better in {better}, worse in {worse}, undecided in {undecided} of {len(values)}"
+    found = [value for value in differences if value.num_seeds]
+    better = sum(value.is_better for value in found)
+    worse = sum(value.is_certain for value in found) - better
+    undecided = len(found) - better - worse
+    return f"better in {better}, worse in {worse}, undecided in {undecided} of {len(found)}"

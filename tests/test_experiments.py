@@ -8,22 +8,25 @@ import shutil
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from conftest import ROOT
 
-from benchmarks import report as speed
+from benchmarks import pages as speed
 from dvae_tf import datasets, likelihood
 from dvae_tf.runs import command_line, defaults, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
-from experiments import bounds, bounds_tables, report, run, runs, statistics
+from experiments import archive, bounds, bounds_tables, pages, run, statistics, trials
 from experiments.linear_gaussian import LinearGaussian
 from experiments.sections import denoising, frey, long, mnist, regularization
+from experiments.statistics import of_cell
 
-ALL = runs.select()
-TINY = runs.Cell(
+ALL = trials.select()
+TINY = trials.Cell(
     experiment="tiny",
     name="dae-20",
     flags={
@@ -34,7 +37,7 @@ TINY = runs.Cell(
         "noise_level": 0.2,
         "checkpoint_seconds": 0.0,
     },
-    measure=runs.Measure(num_importance_samples=20, limit=30, last=True, test_levels=(0.0, 0.2)),
+    measure=trials.Measure(num_importance_samples=20, limit=30, last=True, test_levels=(0.0, 0.2)),
     num_seeds=2,
 )
 
@@ -45,7 +48,7 @@ class TestDeclarations:
 
     @pytest.mark.parametrize("quick", [False, True])
     def test_flags_are_valid_and_the_command_says_them_all(self, quick):
-        for each in (each for each in runs.select(quick=quick) if each.seed == 0):
+        for each in (each for each in trials.select(quick=quick) if each.seed == 0):
             meant = Options(**each.flags)
             defaults.resolve(meant)
             assert (each.command is None) == (not each.cell.with_kl)
@@ -62,7 +65,7 @@ class TestDeclarations:
             budgets = {
                 (r := defaults.resolve(Options(**each.flags))).epochs
                 and (r.epochs, r.hidden, r.latent_dim, r.batch_size, r.learning_rate, r.schedule)
-                for each in runs.select([name])
+                for each in trials.select([name])
             }
             assert len(budgets) == 1
 
@@ -74,7 +77,7 @@ class TestDeclarations:
 
     def test_quick_cells_are_declared(self, capsys):
         declared = {(each.cell.experiment, each.cell.name) for each in ALL}
-        quick = {(name, cell) for name, cells in runs._QUICK_CELLS.items() for cell in cells}
+        quick = {(name, cell) for name, cells in trials._QUICK_CELLS.items() for cell in cells}
         assert quick <= declared
         with pytest.raises(SystemExit) as stopped:
             run.main(["long", "--quick"])
@@ -103,26 +106,29 @@ class TestDeclarations:
 def done(tmp_path_factory):
     path = tmp_path_factory.mktemp("experiments")
     for seed in range(2):
-        each = runs.Run(TINY, seed)
+        each = trials.Trial(TINY, seed)
         run.train_and_measure(each, path / "runs" / each.name, path / "results", None)
     return path
 
 
 class TestRunner:
-    def numbers(self, done, seed=0):
-        return json.loads((done / "results" / f"tiny/dae-20-{seed}" / "metrics.json").read_text())
+    @staticmethod
+    def numbers(path, of):
+        """The numbers of the trial with seed 0, of its best or last weights."""
+        rows = archive.read(path / "results", "tiny").query("seed == 0").set_index("weights")
+        return rows.loc[of]
 
     def test_is_done_only_as_it_is_declared(self, done):
         results = done / "results"
-        assert run.is_done(runs.Run(TINY, 0), results)
-        assert not run.is_done(runs.Run(TINY, 2), results)
+        assert run.is_done(trials.Trial(TINY, 0), results)
+        assert not run.is_done(trials.Trial(TINY, 2), results)
         other = dataclasses.replace(TINY, flags=TINY.flags | {"epochs": 3})
-        assert not run.is_done(runs.Run(other, 0), results)
+        assert not run.is_done(trials.Trial(other, 0), results)
         reordered = dataclasses.replace(TINY, flags=dict(reversed(TINY.flags.items())))
-        assert run.is_done(runs.Run(reordered, 0), results)
+        assert run.is_done(trials.Trial(reordered, 0), results)
 
     def test_numbers_are_those_of_the_run(self, done):
-        numbers = self.numbers(done)
+        numbers = self.numbers(done, "best")
         run_dir = done / "runs" / "tiny" / "dae-20-0"
         history = RunDirectory(run_dir).read_history()
         assert numbers["epochs"] == 2
@@ -132,10 +138,9 @@ class TestRunner:
         expected = likelihood.importance_sampling(
             model.encoder, model.decoder, images, num_samples=20, seed=0
         )
-        found = numbers["best"]["log_likelihood"]
-        assert found["mean"] == pytest.approx(expected.mean, rel=1e-6)
-        assert found["num_samples"] == 20
-        assert found["count"] == 30
+        assert numbers["log_likelihood"] == pytest.approx(expected.mean, rel=1e-6)
+        assert numbers["num_samples"] == 20
+        assert numbers["num_test_images"] == 30
 
     def test_last_weights_are_not_the_best(self, tmp_path):
         """Few images, known by heart: after many epochs they alone are likely."""
@@ -143,30 +148,32 @@ class TestRunner:
         flags |= {"validate_every": 5, "hidden": (64,), "learning_rate": 0.01, "batch_size": 5}
         how = dataclasses.replace(TINY.measure, test_levels=(), num_annealed=30)
         cell = dataclasses.replace(TINY, flags=TINY.flags | flags, measure=how)
-        each = runs.Run(cell, 0)
+        each = trials.Trial(cell, 0)
         run.train_and_measure(each, tmp_path / "run", tmp_path / "results", None)
-        numbers = json.loads((tmp_path / "results" / each.name / "metrics.json").read_text())
-        assert numbers["best_epoch"] < 60
-        best, last = (numbers[of]["log_likelihood"]["mean"] for of in ("best", "last"))
-        assert best > last + 3
+        best, last = (self.numbers(tmp_path, of) for of in ("best", "last"))
+        assert last["best_epoch"] < 60
+        assert best["log_likelihood"] > last["log_likelihood"] + 3
         # On the same 30 images; annealing does not depend on the encoder, which is much to blame.
-        annealed = numbers["last"]["annealed"]
-        assert annealed["mean"] > last + 3
-        assert np.mean(annealed["each"]) == pytest.approx(annealed["mean"], abs=1e-3)
+        assert last["annealed"] > last["log_likelihood"] + 3
+        assert last["each"].mean() == pytest.approx(last["annealed"], abs=1e-3)
+        assert last["each"].index.is_unique
+        assert last["num_annealed"] == len(last["each"]) == 30
 
     def test_denoising_rows(self, done):
-        clean, noisy = self.numbers(done)["last"]["denoising"]
-        assert (clean["level"], noisy["level"]) == (0.0, 0.2)
-        assert clean["noisy_psnr"]["mean"] == pytest.approx(58.9, abs=0.05)  # untouched
-        assert noisy["noisy_psnr"]["mean"] < 15
+        last = self.numbers(done, "last")
+        assert last["measure.test_levels"] == [0.0, 0.2]
+        assert last["noisy_psnr_at_0"] == pytest.approx(58.9, abs=0.05)  # untouched
+        assert last["noisy_psnr_at_0.2"] < 15
 
     def test_says_nothing_of_this_machine(self, done):
-        assert str(done) not in json.dumps(self.numbers(done))
+        written = list((done / "results").glob("*"))
+        assert {path.name for path in written} == {"tiny.csv", "tiny.json"}
+        assert all(str(done) not in path.read_text() for path in written)
 
     # The history that a KeyboardInterrupt leaves open, as the end of a process would not.
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_an_interrupted_run_goes_on(self, tmp_path, done, monkeypatch):
-        each = runs.Run(TINY, 0)
+        each = trials.Trial(TINY, 0)
         own = training._callbacks
 
         class Stop(training.keras.callbacks.Callback):
@@ -189,8 +196,8 @@ class TestRunner:
             patched.setattr(training, "_callbacks", lambda *v: [*own(*v), Count()])
             run.train_and_measure(each, directory, tmp_path / "results", None)
         assert trained == [1]
-        path = tmp_path / "results" / each.name / "metrics.json"
-        assert json.loads(path.read_text()) == self.numbers(done)
+        for of in ("best", "last"):
+            assert self.numbers(tmp_path, of).equals(self.numbers(done, of))
 
     def test_without_kl_only_the_last_weights_count(self, tmp_path):
         flags = {
@@ -201,23 +208,23 @@ class TestRunner:
             "learning_rate": 0.01,
         }
         cell = dataclasses.replace(TINY, with_kl=False, flags=TINY.flags | flags)
-        each = runs.Run(cell, 0)
+        each = trials.Trial(cell, 0)
         run.train_and_measure(each, tmp_path / "run", tmp_path / "results", None)
-        numbers = json.loads((tmp_path / "results" / each.name / "metrics.json").read_text())
-        assert "best" not in numbers
+        without = archive.read(tmp_path / "results", "tiny")
+        assert list(without["weights"]) == ["last"]
         # Nothing holds the posterior near the prior.
-        with_kl = runs.Run(dataclasses.replace(cell, with_kl=True), 0)
+        with_kl = trials.Trial(dataclasses.replace(cell, with_kl=True), 0)
         run.train_and_measure(with_kl, tmp_path / "other", tmp_path / "results", None)
-        other = json.loads((tmp_path / "results" / each.name / "metrics.json").read_text())
-        assert numbers["last"]["kl"]["mean"] > 2 * other["last"]["kl"]["mean"]
+        assert without["kl"][0] > 2 * self.numbers(tmp_path, "last")["kl"]
 
     def test_runs_what_is_not_done_and_says_what_failed(self, tmp_path, tfds_dir, capfd):
         """In processes of their own: two runs are left to do, one of them of a damaged directory."""
-        *others, damaged, left = runs.select(["denoising"], quick=True)
+        *others, damaged, left = trials.select(["denoising"], quick=True)
         for each in others:
-            path = tmp_path / "results" / each.name / "metrics.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(run.declaration(each)))
+            settings = run.declaration(each)
+            archive.record(
+                tmp_path / "results", "denoising", each.label, settings, [{"weights": "last"}]
+            )
         (tmp_path / "runs" / damaged.name).mkdir(parents=True)
         (tmp_path / "runs" / damaged.name / "config.json").write_text("{")
         words = ["denoising", "--quick", "--data-dir", str(tfds_dir)]
@@ -253,10 +260,13 @@ class TestTables:
         assert found.error == pytest.approx(scipy.stats.sem(values))
 
     def test_difference_is_of_the_seeds_that_both_have(self):
-        rows = {seed: {"best": {"x": {"mean": v}}} for seed, v in enumerate((1.0, 2.0, 4.0))}
-        others = {seed: {"best": {"x": {"mean": v}}} for seed, v in ((0, 0.0), (2, 3.0))}
+        rows, others = (
+            pd.DataFrame({"seed": seeds, "weights": "best", "x": values})
+            for seeds, values in (([0, 1, 2], [1.0, 2.0, 4.0]), ([0, 2], [0.0, 3.0]))
+        )
         found = statistics.difference(rows, others, "x")
         assert (found.value, found.error, found.num_seeds) == (1.0, 0.0, 2)
+        assert statistics.difference(rows, others[:0], "x").num_seeds == 0
 
     def test_bold_is_beyond_the_interval_of_student(self):
         """The 97.5 % quantile of t is 4.303 with two degrees of freedom."""
@@ -273,7 +283,7 @@ class TestTables:
         base = rng.normal(size=(3, 40))
 
         def rows(values):
-            return {s: {"best": {"annealed": {"each": list(v)}}} for s, v in enumerate(values)}
+            return annealed(*(pd.Series(each) for each in values))
 
         found = statistics.difference_annealed(rows(base + effects + 2.0), rows(base))
         assert found.value == pytest.approx(2.0 + effects.mean())
@@ -307,22 +317,19 @@ class TestTables:
         assert max(rates) < most
 
     def test_annealed_differences_are_of_the_same_images(self):
-        def rows(*digests):
-            annealed = {"each": [1.0, 2.0], "digests": list(digests)}
-            return {0: {"best": {"annealed": annealed}}}
+        ours, theirs = (annealed(pd.Series([1.0, 2.0], list(images))) for images in ("ab", "ba"))
+        assert statistics.difference_annealed(ours, ours).value == 0
+        for rows, others in ((ours, theirs), (annealed(ours["each"][0], theirs["each"][0]),) * 2):
+            with pytest.raises(ValueError, match="same test images"):
+                statistics.difference_annealed(rows, others)
 
-        older = rows()  # which does not say what its images are
-        for others in (rows("a", "b"), older):
-            assert statistics.difference_annealed(rows("a", "b"), others).value == 0
-        with pytest.raises(ValueError, match="same test images"):
-            statistics.difference_annealed(rows("a", "b"), rows("b", "a"))
-
-    def test_effective_size(self, rng):
+    def test_effective_size(self):
         """One of four chains has all the weight, or two share it, or all of them do."""
         for weights, expected in (((1, 0, 0, 0), 1), ((1, 1, 0, 0), 2), ((1, 1, 1, 1), 4)):
             error = scipy.stats.sem(weights) / np.mean(weights)  # of each of nine images
-            estimate = {"monte_carlo_error": error / np.sqrt(9), "count": 9, "num": 4}
-            assert statistics.effective_size(estimate, "num") == pytest.approx(expected)
+            row = {"annealed_monte_carlo_error": error / np.sqrt(9), "num_annealed": 9}
+            found = statistics.effective_sizes(pd.DataFrame([row | {"num_chains": 4}]), "annealed")
+            assert found[0] == pytest.approx(expected)
 
     def test_denoising_rows_are_means_over_seeds(self):
         cells = {
@@ -330,6 +337,7 @@ class TestTables:
             "dvae-2_5": {0: denoised(10.0), 1: denoised(14.0)},
             "dae-2_5": {0: denoised(9.0)},
         }
+        cells = table_of(cells)
         lines = denoising.section(cells)
         assert "| DVAE | 2.5 % | 12.00 ± 2.00 | 12.00 ± 2.00 | 2 |" in lines
         assert "| DAE | 2.5 % | 9.00 | 9.00 | 1 |" in lines
@@ -348,6 +356,7 @@ class TestTables:
             "dynamic-1000-15_mixture": {0: measured(-94.0), 1: measured(-95.0)},
             "dynamic-5000-15": {0: measured(-1.0)},
         }
+        cells = table_of(cells)
         lines = regularization.section(cells)
         for estimator in (0, 1):  # annealed, then importance sampling, which is made 5 less
             vae = f"{-100.5 - 5 * estimator:.2f} ± 0.50"
@@ -370,6 +379,7 @@ class TestTables:
             "random-gaussian-0": {0: measured(20.0), 1: measured(21.0), 2: measured(0.0)},
             "random-discretized_logistic-5": {0: measured(-3.0)},
         }
+        cells = table_of(cells)
         lines = frey.section(cells)
         assert (
             "| gaussian | 0 % | 10.50 ± 0.50 |  | 13.67 ± 6.84 |  | **+10.00 ± 0.00** | 2 |"
@@ -386,22 +396,20 @@ class TestTables:
     def test_without_shared_frames_there_is_no_leak(self):
         """As in `make results-quick`, which anneals few frames."""
         cells = {"contiguous-gaussian-0": {0: measured(10.0)}}
-        cells["random-gaussian-0"] = {0: measured(20.0)}
-        cells["random-gaussian-0"][0]["best"]["annealed"] |= {"digests": ["e", "f", "g", "h"]}
+        others = measured(20.0)
+        others["each"] = others["each"].set_axis(list("efgh"))
+        cells = table_of(cells | {"random-gaussian-0": {0: others}})
         lines = frey.section(cells)
         assert "| gaussian | 0 % | 10.00 |  | 20.00 |  |  | 1 |" in lines
         assert "what the random one leaks cannot be told" in "\n".join(lines)
         assert len(frey.draw(cells).axes) == 1
-        assert len(frey.draw({"contiguous-gaussian-0": {0: measured(10.0)}}).axes) == 1
+        assert len(frey.draw(of_cell(cells, "contiguous-gaussian-0")).axes) == 1
 
     def test_leak_is_of_the_frames_that_both_splits_test(self, rng):
         """Frames 1, 3 and 4 are in both, in three of the contiguous split's four blocks."""
 
         def rows(digests, *each):
-            return {
-                seed: {"best": {"annealed": {"each": list(values), "digests": digests}}}
-                for seed, values in enumerate(each)
-            }
+            return annealed(*(pd.Series(values, digests) for values in each))
 
         here, there = rng.normal(size=(2, 8)), rng.normal(size=(2, 4)) + 50
         contiguous = rows([f"frame {i}" for i in range(8)], *here)
@@ -426,6 +434,8 @@ class TestTables:
             "iwae": {0: measured(-88.0), 1: measured(-88.5)},
             "dvae-masking-10": {0: measured(-91.0), 1: measured(-92.0)},
         }
+        runs_of = table_of({"iwae-5": cells["iwae"], "vae": cells["vae"]})
+        cells = table_of(cells)
         rows = [line for line in mnist.section(cells) if line.startswith("|")][2:]
         assert [row.split(" | ")[0] for row in rows] == [
             "| IWAE, K=5", "| VAE", "| DVAE, masking 10 %",
@@ -437,21 +447,22 @@ class TestTables:
         assert names == ["DVAE, masking 10 %", "IWAE, K=5"]
         for line in (each[0] for each in axes.containers):  # of the model alone, and of its encoder
             assert line.get_xdata() == pytest.approx([-1.25, 2.0])
-        without = mnist.draw({"iwae": cells["iwae"]}).axes[0].containers[0][0]
+        without = mnist.draw(of_cell(cells, "iwae")).axes[0].containers[0][0]
         assert np.isnan(np.array(without.get_xdata(), float)).all()
-        runs_of = {"iwae-5": cells["iwae"], "vae": cells["vae"]}
         source = "here, 50 latents, 7 epochs of 55 images in batches of 11, staged learning rate"
         lines = long.section(runs_of)
         place = lines.index(f"| VAE | {source} | -95.00 ± 0.40 |")
         assert lines[place + 1].startswith(f"| IWAE, K=5, doubly reparameterised | {source} | -93")
-        assert {each.cell.name for each in runs.select(["long"])} == set(long.LABELS)
+        assert {each.cell.name for each in trials.select(["long"])} == set(long.LABELS)
 
     def test_seeds_that_are_missing_leave_gaps(self):
         """A row without the VAE's seed, and VAEs alone."""
-        study = {"static-300-0": {0: measured(-100.0)}, "static-300-5": {1: measured(-99.0)}}
+        study = table_of(
+            {"static-300-0": {0: measured(-100.0)}, "static-300-5": {1: measured(-99.0)}}
+        )
         lines = regularization.section(study)
         assert lines.count("| static | 300 | 7 | 4 | -100.00 |  | 0 |") == 2
-        alone = {"static-300-0": study["static-300-0"]}
+        alone = of_cell(study, "static-300-0")
         assert "The weights after the last epoch." in regularization.section(alone)
         for cells in (study, alone):
             assert len(regularization.draw(cells).axes) == 4
@@ -459,18 +470,24 @@ class TestTables:
     def test_pages_elsewhere_have_the_tables_of_their_own_numbers(self, tmp_path, capsys):
         """As `make results-quick` does: bounds of the linear-Gaussian model, none of MNIST."""
         results, docs = tmp_path / "results", tmp_path / "docs"
-        for name in ("frey/contiguous-gaussian-0-0/metrics.json", "bounds/linear_gaussian.json"):
-            (results / name).parent.mkdir(parents=True)
-            shutil.copy(ROOT / "results" / name, results / name)
-        assert report.main(["--results", str(results), "--docs", str(docs)]) == 0
+        results.mkdir()
+        for path in (ROOT / "results").glob("frey.*"):
+            shutil.copy(path, results)
+        linear = [
+            line
+            for line in (ROOT / "results" / "bounds.csv").read_text().splitlines(keepends=True)
+            if not line.startswith("mnist")
+        ]
+        (results / "bounds.csv").write_text("".join(linear))
+        assert pages.main(["--results", str(results), "--docs", str(docs)]) == 0
         page, own = ((each / "bounds.md").read_text() for each in (docs, ROOT / "docs"))
         (table,) = re.findall("<!-- table mnist -->(.*?)<!-- end -->", page, re.DOTALL)
         assert table.strip() == "Not measured."
         assert page.replace(table, "") == re.sub(
             "(?<=<!-- table mnist -->).*?(?=<!-- end -->)", "", own, flags=re.DOTALL
         )
-        pages = [f"Wrote {docs / name}" for name in ("results.md", "bounds.md")]
-        assert capsys.readouterr().out.splitlines() == pages
+        said = [f"Wrote {docs / name}" for name in ("results.md", "bounds.md")]
+        assert capsys.readouterr().out.splitlines() == said
         assert {path.stem for path in docs.glob("images/*.png")} == {"bounds", "results-frey"}
 
     def test_without_results_nothing_is_written(self, tmp_path, capsys):
@@ -480,63 +497,94 @@ class TestTables:
                 ["--docs", str(docs)] if part != "--docs" else []
             )
             with pytest.raises(SystemExit) as stopped:
-                report.main(words)
+                pages.main(words)
             assert stopped.value.code == 2
             assert part in capsys.readouterr().err.splitlines()[-1]
         assert not docs.exists()
 
-    @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"best": {}}'])
-    def test_numbers_of_something_else_are_said_in_one_line(self, tmp_path, capsys, content):
-        for place in ("results/frey/contiguous-gaussian-0-0/metrics.json", "docs/bounds.md"):
-            (tmp_path / place).parent.mkdir(parents=True)
-            (tmp_path / place).write_text(content)
-        before = sorted(tmp_path.rglob("*"))
+    @pytest.mark.parametrize("table", ["mnist", "bounds"])
+    def test_damaged_tables_are_said_in_one_line(self, tmp_path, capsys, table):
+        """By the maker of pages, which leaves those that there are, and by the runner."""
+        results, docs = tmp_path / "results", tmp_path / "docs"
+        results.mkdir()
+        docs.mkdir()
+        (docs / "bounds.md").write_text("as it was")
+        for source in (ROOT / "results").iterdir():
+            if source.stem in (table, "long"):  # which is quickly made a page of
+                shutil.copy(source, results)
+        whole = {path: path.read_bytes() for path in results.glob(f"{table}.*")}
+        text, arrays = whole[results / f"{table}.csv"], results / "mnist.npz"
+        damaged = [(results / f"{table}.csv", x) for x in (
+            text[:-1], text[:-40], text.replace(b"1", b"x"), b"", b"a,b\n1,2\n", b"\xff", b"{}",
+            text.replace(b",quantity,", b",x,").replace(b",log_likelihood,", b",x,"),
+        )]  # fmt: skip
+        if table == "mnist":
+            damaged += [(results / "mnist.csv", None), (arrays, None)]
+            damaged += [(arrays, x) for x in (b"", b"{}", whole[arrays][:-9], whole[arrays][:999])]
+            texts = (b"", b"{}", b"[]", b"null", b'{"shared": {}, "cells": [{}]}', b'{"shared": ')
+            damaged += [(results / "mnist.json", x) for x in texts]
+        for path, content in damaged:
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+            commands = [(pages.main, ["--results", str(results), "--docs", str(docs)])]
+            if table == "mnist" and b",x," not in (content or b""):
+                commands.append((run.main, ["mnist", "--list", "--results", str(results)]))
+            for main, words in commands:
+                with pytest.raises(SystemExit) as stopped:
+                    main(words)
+                assert stopped.value.code == 2
+                (line,) = capsys.readouterr().err.splitlines()
+                assert str(path) in line, content
+                assert "must" in line
+                assert "again" in line
+            assert (docs / "bounds.md").read_text() == "as it was"
+            assert [path.name for path in docs.iterdir()] == ["bounds.md"]
+            path.write_bytes(whole[path])
+
+    @pytest.mark.parametrize("label", ["none-0", "vae-7"])
+    def test_trials_that_are_not_declared_are_said_in_one_line(self, tmp_path, capsys, label):
+        archive.record(tmp_path, "mnist", label, {}, [{"weights": "best"}])
         with pytest.raises(SystemExit) as stopped:
-            report.main(["--results", str(tmp_path / "results"), "--docs", str(tmp_path / "docs")])
+            pages.main(["--results", str(tmp_path), "--docs", str(tmp_path / "docs")])
         assert stopped.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "must" in line
-        assert "again" in line
-        assert sorted(tmp_path.rglob("*")) == before
+        assert f"{tmp_path / 'mnist'}.csv, with {label}." in line
 
-    @pytest.mark.parametrize("name", ["vae-0", "none-0", "vae-7"])
-    def test_damaged_and_unknown_results_are_said_in_one_line(self, tmp_path, capsys, name):
-        path = tmp_path / "mnist" / name / "metrics.json"
-        path.parent.mkdir(parents=True)
-        path.write_text('{"epochs": ')
-        (vae,) = (each for each in ALL if each.name == "mnist/vae-0")
-        assert not run.is_done(vae, tmp_path)
-        with pytest.raises(SystemExit) as stopped:
-            report.main(["--results", str(tmp_path), "--docs", str(tmp_path / "docs")])
-        assert stopped.value.code == 2
-        assert str(path) in capsys.readouterr().err.splitlines()[-1]
+
+def annealed(*each):
+    """Rows of the best weights of one cell: annealed log p(x) of images, a Series for each seed."""
+    return pd.DataFrame({"seed": range(len(each)), "weights": "best", "each": list(each)})
+
+
+def table_of(cells):
+    """An experiment's numbers as they are read: cell -> seed -> those of either weights."""
+    rows = [
+        {"cell": name, "seed": seed, "weights": weights, **numbers}
+        for name, seeds in sorted(cells.items())
+        for seed, numbers in seeds.items()
+        for weights in ("best", "last")
+    ]
+    return pd.DataFrame(rows)
 
 
 def denoised(psnr):
-    """Numbers of a run as the section on denoising reads them, of one level of noise."""
-    row = {"level": 0.1, "psnr": {"mean": psnr}, "probe_accuracy": {"mean": psnr / 100}}
-    return {"epochs": 1, "last": {"denoising": [row]}}
+    """Numbers of a trial as the section on denoising reads them, of one level of noise."""
+    row = {"psnr_at_0.1": psnr, "probe_accuracy_at_0.1": psnr / 100}
+    return row | {"epochs": 1, "measure.test_levels": [0.1]}
 
 
 def measured(value):
-    """Numbers of a run: annealed log p(x), 5 less by importance sampling, an elbo of 8 less."""
-    weights = {
-        "annealed": {
-            "mean": value, "each": [value] * 4, "count": 4, "num_chains": 4, "num_temperatures": 9,
-            "digests": ["a", "b", "c", "d"], "standard_error": 1.0, "monte_carlo_error": 0.1,
-        },
-        "log_likelihood": {
-            "mean": value - 5, "num_samples": 50, "standard_error": 0.4, "monte_carlo_error": 0.2,
-            "count": 3,
-        },
-        "elbo": {"mean": value - 8},
-        "corrupted_bound": {"mean": value - 9},
-        "active_units": 10,
-        "num_test_images": 3,
-    }  # fmt: skip
+    """Numbers of a trial: annealed log p(x), 5 less by importance sampling, an elbo of 8 less."""
     return {
-        "configuration": {"validate_every": 2, "schedule": "staged", "batch_size": 11},
-        "epochs": 7, "num_training_images": 55, "best": weights, "last": weights,
+        "annealed": value, "annealed_standard_error": 1.0, "annealed_monte_carlo_error": 0.1,
+        "num_annealed": 4, "num_chains": 4, "num_temperatures": 9,
+        "each": pd.Series([value] * 4, list("abcd")),
+        "log_likelihood": value - 5, "log_likelihood_standard_error": 0.4,
+        "log_likelihood_monte_carlo_error": 0.2, "num_samples": 50, "num_test_images": 3,
+        "elbo": value - 8, "corrupted_bound": value - 9, "active_units": 10,
+        "configuration.validate_every": 2, "configuration.schedule": "staged",
+        "configuration.batch_size": 11, "epochs": 7, "num_training_images": 55,
     }  # fmt: skip
 
 
@@ -557,8 +605,8 @@ class TestBounds:
         model = LinearGaussian.make()
         covariance = model.W @ model.W.T + model.s**2 * np.eye(len(model.b))
         expected = -scipy.stats.multivariate_normal(model.b, covariance).entropy()
-        for row in bounds.linear_gaussian(50)["levels"]:
-            assert row["log_p"] == pytest.approx(expected, abs=1e-4)
+        found = [row["mean"] for row in bounds.linear_gaussian(50)[1] if row["quantity"] == "log_p"]
+        assert found == pytest.approx([expected] * len(bounds.LEVELS), abs=1e-4)
 
     def test_other_runs_are_refused(self, done, tmp_path, capsys):
         for run_dir, part in (
@@ -572,36 +620,39 @@ class TestBounds:
         assert not (tmp_path / "results").exists()
 
     def test_gap_is_the_mutual_information(self):
-        content = bounds.linear_gaussian(5000)
-        for row in content["levels"]:
-            gap = row["l_cvae"] - row["l_dvae"]
-            assert gap == pytest.approx(row["mutual_information"], abs=2e-4)
-            last = row["l_dvae"]
-            for m in bounds.MIXTURES:
-                assert row[f"mixture_{m}"] >= last - 4 * row[f"mixture_{m}_error"]
-                last = row[f"mixture_{m}"]
-            assert last <= row["l_cvae"] + 4 * row[f"mixture_{m}_error"] + 1e-4
-            assert row["l_cvae"] <= row["log_p"]
+        rows = pd.DataFrame(bounds.linear_gaussian(5000)[1])
+        for _, at_level in rows.groupby("sigma"):
+            value = at_level.set_index("quantity")["mean"]
+            gap = value["l_cvae"] - value["l_dvae"]
+            assert gap == pytest.approx(value["mutual_information"], abs=2e-4)
+            last = value["l_dvae"]
+            mixtures = at_level[at_level["quantity"] == "mixture"]
+            assert tuple(mixtures["num_corruptions"]) == bounds.MIXTURES
+            for bound, error in zip(mixtures["mean"], mixtures["standard_error"], strict=True):
+                assert bound >= last - 4 * error
+                last = bound
+            assert last <= value["l_cvae"] + 4 * error + 1e-4
+            assert value["l_cvae"] <= value["log_p"]
 
 
 @pytest.fixture(scope="module")
 def cells():
-    return statistics.read(ROOT / "results", "regularization")
+    return pages.read(ROOT / "results", "regularization")
 
 
 @pytest.fixture(scope="module")
 def frey_cells():
-    return statistics.read(ROOT / "results", "frey")
+    return pages.read(ROOT / "results", "frey")
 
 
 @pytest.fixture(scope="module")
 def mnist_cells():
-    return statistics.read(ROOT / "results", "mnist")
+    return pages.read(ROOT / "results", "mnist")
 
 
 @pytest.fixture(scope="module")
 def denoising_cells():
-    return statistics.read(ROOT / "results", "denoising")
+    return pages.read(ROOT / "results", "denoising")
 
 
 class TestClaims:
@@ -633,18 +684,18 @@ class TestClaims:
 
     @staticmethod
     def as_last(rows):
-        """The runs with the best weights in place of the last ones."""
-        return {seed: {"last": row["best"]} for seed, row in rows.items()}
+        """The trials with the best weights in place of the last ones."""
+        return rows[rows["weights"] == "best"].assign(weights="last")
 
     def test_early_stopping_gains_more(self, cells):
         for count in (300, 1000):
-            stopped = self.as_last(cells[f"static-{count}-0"])
+            stopped = self.as_last(of_cell(cells, f"static-{count}-0"))
             for level in (5, 15, 30):
-                noisy = cells[f"static-{count}-{level}"]
+                noisy = of_cell(cells, f"static-{count}-{level}")
                 assert statistics.difference_annealed(stopped, noisy, of="last").is_better
 
     def test_early_stopping_may_come_too_early(self, cells):
-        vae = cells["dynamic-1000-0"]
+        vae = of_cell(cells, "dynamic-1000-0")
         assert statistics.difference_annealed(vae, self.as_last(vae), of="last").is_better
 
     def test_mixture_ends_lower(self, cells):
@@ -679,9 +730,9 @@ class TestClaims:
 
     @pytest.mark.parametrize("family", frey.LIKELIHOODS)
     def test_importance_sampling_prefers_noise_on_the_contiguous_split(self, frey_cells, family):
-        base = frey_cells[f"contiguous-{family}-0"]
+        base = of_cell(frey_cells, f"contiguous-{family}-0")
         for level in ("2_5", "5", "7_5", "10"):
-            noisy = frey_cells[f"contiguous-{family}-{level}"]
+            noisy = of_cell(frey_cells, f"contiguous-{family}-{level}")
             difference = statistics.difference(noisy, base, "log_likelihood")
             assert difference.value > 0
             assert difference.is_better == (level != "10")
@@ -689,9 +740,10 @@ class TestClaims:
     @pytest.mark.parametrize("family", frey.LIKELIHOODS)
     def test_noise_is_not_better_on_frey_faces(self, frey_cells, family):
         for split in frey.SPLITS:
-            base = frey_cells[f"{split}-{family}-0"]
+            base = of_cell(frey_cells, f"{split}-{family}-0")
             for level in ("2_5", "5", "7_5", "10"):
-                found = frey.beyond_no_noise(frey_cells[f"{split}-{family}-{level}"], base)
+                noisy = of_cell(frey_cells, f"{split}-{family}-{level}")
+                found = frey.beyond_no_noise(noisy, base)
                 assert not found.is_better
                 assert found.is_certain == (split == "random" and level != "2_5")
 
@@ -706,22 +758,18 @@ class TestClaims:
 
     def test_annealing_is_looser_for_what_overfits(self, cells):
         """Last weights of 1,000 images binarised once: the effective number of chains."""
+        last = cells[cells["weights"] == "last"]
         sizes = [
-            np.mean([
-                statistics.effective_size(row["last"]["annealed"], "num_chains")
-                for row in cells[f"static-1000-{level}"].values()
-            ])
+            statistics.effective_sizes(of_cell(last, f"static-1000-{level}"), "annealed").mean()
             for level in (0, 5, 15, 30)
-        ]  # fmt: skip
+        ]
         assert sizes == sorted(sizes)
         assert sizes[-1] > sizes[0] + 0.4
 
     def test_all_images_were_not_trained_on_for_long_enough(self, cells, mnist_cells):
         """The validation bound was best in the last tenth of the epochs."""
-        large = {name: rows for name, rows in cells.items() if "-55000-" in name}
-        for rows in (*large.values(), *mnist_cells.values()):
-            for row in rows.values():
-                assert row["best_epoch"] > 0.9 * row["epochs"]
+        for rows in (cells[cells["cell"].str.contains("-55000-")], mnist_cells):
+            assert (rows["best_epoch"] > 0.9 * rows["epochs"]).all()
 
     @pytest.mark.parametrize(
         ("key", "levels", "test_levels"),
@@ -744,11 +792,11 @@ class TestClaims:
             assert mnist.beyond_vae(mnist_cells, name, estimator).is_better
 
     def test_mixture_gives_back_what_noise_costs_the_iwae(self, mnist_cells):
-        noisy = mnist_cells["diwae-salt_pepper-5"]
-        mixture, single = (mnist_cells[f"{x}-salt_pepper-5"] for x in ("mixture", "dvae"))
+        noisy = of_cell(mnist_cells, "diwae-salt_pepper-5")
+        mixture, single = (of_cell(mnist_cells, f"{x}-salt_pepper-5") for x in ("mixture", "dvae"))
         for estimator in statistics.ESTIMATORS.values():
             for name in ("iwae", "mixture-diwae-salt_pepper-5"):
-                assert estimator.difference(mnist_cells[name], noisy).is_better
+                assert estimator.difference(of_cell(mnist_cells, name), noisy).is_better
             assert not estimator.difference(mixture, single).is_certain
 
     def test_most_noise_is_worse_on_mnist(self, mnist_cells):
@@ -772,46 +820,92 @@ class TestClaims:
 
 class TestPages:
     def test_results_are_those_that_are_committed(self):
-        assert (ROOT / "docs" / "results.md").read_text() == report.render(
-            report.read_all(ROOT / "results")
+        assert (ROOT / "docs" / "results.md").read_text() == pages.render(
+            pages.read_all(ROOT / "results")
         )
 
     def test_tables_of_bounds_are_those_that_are_committed(self):
         page = (ROOT / "docs" / "bounds.md").read_text()
         tables = bounds_tables.tables(ROOT / "results")
         assert set(tables) == set(re.findall("<!-- table (.*?) -->", page))
-        assert page == report.with_tables(page, tables)
+        assert page == pages.with_tables(page, tables)
 
-    def test_keys_of_results_are_documented(self):
+    @staticmethod
+    def drawn(figure):
+        """What a figure marks: (x, y) of all points that are there and have a bar or a legend."""
+        lines = [line for axes in figure.axes for each in axes.containers for line in [each[0]]]
+        points = [np.stack([line.get_xdata(), line.get_ydata()], -1) for line in lines]
+        found = np.concatenate(points).astype(float)
+        return found[np.isfinite(found).all(axis=1)]
+
+    @pytest.mark.parametrize("name", [name for name, (_, draw) in pages.SECTIONS.items() if draw])
+    def test_figures_mark_the_numbers_of_the_page(self, name):
+        """A mean or a difference of each point stands in a table of the committed page."""
+        page = (ROOT / "docs" / "results.md").read_text()
+        (image,) = re.findall(rf"!\[[^]]*\]\(images/results-{name}.png\)", page)
+        section = page.partition(image)[2].partition("\n## ")[0]
+        numbers = set(re.findall(r"[-+]?\d+\.\d\d", section))
+        figure = pages.SECTIONS[name][1](pages.read(ROOT / "results", name))
+        points = self.drawn(figure)
+        plt.close(figure)
+        values = points[:, 0 if name == "mnist" else 1]
+        assert len(values) >= 24
+        assert all({f"{x:.2f}", f"{x:+.2f}"} & numbers for x in values)
+
+    def test_figure_of_the_bounds_marks_the_numbers_of_the_page(self):
+        page = (ROOT / "docs" / "bounds.md").read_text()
+        numbers = set(re.findall(r"-\d+\.\d{3}", page))
+        figure = bounds_tables.draw(ROOT / "results")
+        points = self.drawn(figure)
+        plt.close(figure)
+        whole = points[: len(points) // 2]  # the other half is the same, beyond its first value
+        assert len(whole) == len(bounds.LEVELS) * (3 + len(bounds.MIXTURES))
+        assert all(f"{y:.3f}" in numbers for _, y in whole)
+
+    def test_results_are_few_and_small(self):
+        sizes = [path.stat().st_size for path in (ROOT / "results").rglob("*")]
+        assert len(sizes) <= 3 * (len(trials.EXPERIMENTS) + 1)
+        assert sum(sizes) < 400_000
+
+    def test_columns_of_results_are_documented(self):
         page = (ROOT / "docs" / "reproducing.md").read_text()
         named = set(re.findall("`([a-z_]+)`", page))
-        for path in (ROOT / "results").glob("*/*/metrics.json"):
-            content = json.loads(path.read_text())
-            keys = set(content)
-            for weights in (content.get("best", {}), content.get("last", {})):
-                keys |= {key for key in weights if not key.startswith("corrupted_")}
-                keys |= {key for row in weights.get("denoising", []) for key in row}
-                keys |= set(weights.get("annealed", {})) - {
-                    "mean", "standard_error", "count", "monte_carlo_error"
-                }  # fmt: skip
-            assert keys <= named, f"{path}: {keys - named}"
+        for name in trials.EXPERIMENTS:
+            columns = set(archive.read(ROOT / "results", name)) - {"each"}  # annealed, of images
+            for end in ("_standard_error", "_monte_carlo_error", r"_at_[\d.]+", r"\..*"):
+                columns = {re.sub(end + "$", "", column) for column in columns}
+            columns = {column.removeprefix("corrupted_") for column in columns}
+            assert columns <= named, f"{name}: {columns - named}"
+        assert set(archive.read_bounds(ROOT / "results")) <= named
+        with np.load(ROOT / "results" / "frey.npz") as arrays:
+            assert set(arrays) <= named
+
+    def test_annealed_values_of_images_are_those_of_their_means(self):
+        for name in ("mnist", "frey", "regularization"):
+            rows = archive.read(ROOT / "results", name)
+            means = np.array([each.mean() for each in rows["each"]])
+            assert np.abs(means - rows["annealed"]).max() < 5e-4
+            errors = [scipy.stats.sem(each) for each in rows["each"]]
+            assert errors == pytest.approx(rows["annealed_standard_error"].to_list(), abs=1e-3)
 
     def test_words_about_the_bounds_are_those_of_their_numbers(self):
         page = " ".join((ROOT / "docs" / "bounds.md").read_text().split())
-        content = json.loads((ROOT / "results" / "bounds" / "mnist.json").read_text())
+        content = json.loads((ROOT / "results" / "bounds.json").read_text())["mnist"]
         (level,) = re.findall(r"--noise salt_pepper --noise-level ([\d.]+) ", content["model"])
         assert f"with {100 * float(level):g} % salt and pepper" in page
         assert f"python train.py {content['model']} --run-dir RUN_DIR" in page
-        assert f"on {content['log_likelihood']['count']} test images" in page
+        assert f"on {content['num_images']} test images" in page
         assert f"importance sampling with {content['num_importance_samples']:,} samples" in page
         model = LinearGaussian.make()
         assert f"x ~ N(W z + b, {model.s**2:.2f} I)" in page
 
     def test_long_runs_of_the_readme_are_those_that_are_committed(self):
         page = " ".join((ROOT / "README.md").read_text().split())
-        cells = statistics.read(ROOT / "results", "long")
+        cells = pages.read(ROOT / "results", "long").set_index("cell")
         vae, iwae = (
-            "{mean:.2f} ± {standard_error:.2f}".format_map(cells[name][0]["best"]["log_likelihood"])
+            "{:.2f} ± {:.2f}".format(
+                *cells.loc[name, ["log_likelihood", "log_likelihood_standard_error"]]
+            )
             for name in ("vae-cosine", "iwae-5")
         )
         assert f"{vae} nats on the test images as a VAE and {iwae} as an IWAE with K=5" in page
@@ -825,8 +919,10 @@ class TestPages:
     def test_speed_is_what_the_benchmarks_measured(self):
         assert (ROOT / "docs" / "speed.md").read_text() == speed.render()
 
-    def test_committed_numbers_are_those_of_the_declared_runs(self):
-        paths = list((ROOT / "results").glob("*/*/metrics.json"))
-        names = {str(path.parent.relative_to(ROOT / "results")) for path in paths}
-        assert names == {each.name for each in ALL}
-        assert all(run.is_done(each, ROOT / "results") for each in ALL)
+    def test_committed_numbers_are_those_of_the_declared_trials(self):
+        results = ROOT / "results"
+        found = {
+            f"{x}/{label}" for x in trials.EXPERIMENTS for label in archive.settings_of(results, x)
+        }
+        assert found == {each.name for each in ALL}
+        assert all(run.is_done(each, results) for each in ALL)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,19 +13,18 @@ from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,
-    Results,
-    Rows,
     annealed,
     block_of,
     certain,
     difference_annealed,
     effective_sizes,
-    first,
     in_common,
     level_of,
     mean,
+    of_cell,
     over_seeds,
     over_seeds_and_images,
+    range_of,
 )
 
 SPLITS = ("contiguous", "random")
@@ -46,17 +47,18 @@ def _title(likelihood: str) -> str:
     return f"{_words(likelihood).capitalize()} likelihood"
 
 
-def by_level(cells: Results) -> list[tuple[str, float, dict[str, Rows]]]:
-    """Return likelihood, level of noise and split -> runs, a row of the tables each."""
+def by_level(cells: pd.DataFrame) -> list[tuple[str, float, dict[str, pd.DataFrame]]]:
+    """Return likelihood, level of noise and split -> trials, a row of the tables each."""
     found = []
+    names = cells["cell"].unique()
     for likelihood in LIKELIHOODS:
-        for level in sorted({level_of(name) for name in cells if f"-{likelihood}-" in name}):
+        for level in sorted({level_of(name) for name in names if f"-{likelihood}-" in name}):
             end = f"{likelihood}-{level:g}".replace(".", "_")
-            found.append((likelihood, level, {s: cells.get(f"{s}-{end}", {}) for s in SPLITS}))
+            found.append((likelihood, level, {s: of_cell(cells, f"{s}-{end}") for s in SPLITS}))
     return found
 
 
-def _table(cells: Results, estimator: str, beyond: Callable[[Rows, Rows], Mean]) -> list[tuple]:
+def _table(cells: pd.DataFrame, estimator: str, beyond: Callable[..., Mean]) -> list[tuple]:
     """Return the rows of a table of log p(x) and of what noise adds to it."""
     rows: list[tuple] = [
         ("likelihood", "noise", *(x for s in SPLITS for x in (f"{s}: log p(x)", "beyond no noise")))
@@ -64,56 +66,46 @@ def _table(cells: Results, estimator: str, beyond: Callable[[Rows, Rows], Mean])
     for likelihood, level, of_splits in by_level(cells):
         row = [_words(likelihood), f"{level:g} %"]
         for split, seeds in of_splits.items():
-            base = cells.get(f"{split}-{likelihood}-0", {})
-            row.append(str(over_seeds(seeds, estimator)) if seeds else "")
+            base = of_cell(cells, f"{split}-{likelihood}-0")
+            row.append("" if seeds.empty else str(over_seeds(seeds, estimator)))
             row.append(certain(beyond(seeds, base)) if level else "")
         rows.append(tuple(row))
     return rows
 
 
-def in_both(contiguous: Rows, random: Rows) -> list[tuple[int, int]]:
-    """Return the places, in either split's test images, of the frames that both splits test."""
-    here, there = (
-        next(iter(rows.values()))["best"]["annealed"]["digests"] for rows in (contiguous, random)
-    )
-    return [(place, there.index(frame)) for place, frame in enumerate(here) if frame in there]
+def in_both(contiguous: pd.DataFrame, random: pd.DataFrame) -> np.ndarray:
+    """Return of each test frame of the contiguous split whether the random one tests it, too."""
+    return annealed(contiguous).columns.isin(annealed(random).columns)
 
 
-def leak(contiguous: Rows, random: Rows) -> Mean:
+def leak(contiguous: pd.DataFrame, random: pd.DataFrame) -> Mean:
     """Return what a random split adds to annealed log p(x), on the frames that both splits test.
 
     The error is that over seeds and blocks of frames.
     """
     contiguous, random = in_common(contiguous, random)
-    if not contiguous:
+    shared = in_both(contiguous, random)
+    if not shared.any():
         return mean([])
-    pairs = in_both(contiguous, random)
-    if not pairs:
-        return mean([])
-    ours, theirs = map(list, zip(*pairs, strict=True))
-    blocks = block_of(annealed(contiguous).shape[1], NUM_BLOCKS)
-    return over_seeds_and_images(
-        annealed(random)[:, theirs] - annealed(contiguous)[:, ours], blocks[ours]
-    )
+    ours = annealed(contiguous).loc[:, shared]
+    each = annealed(random)[ours.columns] - ours
+    return over_seeds_and_images(each.to_numpy(), block_of(len(shared), NUM_BLOCKS)[shared])
 
 
-def beyond_no_noise(seeds: Rows, base: Rows) -> Mean:
+def beyond_no_noise(seeds: pd.DataFrame, base: pd.DataFrame) -> Mean:
     """Return what noise adds to annealed log p(x), with the error over seeds and blocks of frames."""
     return difference_annealed(seeds, base, num_blocks=NUM_BLOCKS)
 
 
-def section(cells: Results) -> list[str]:
+def section(cells: pd.DataFrame) -> list[str]:
     """Return the text on Frey Faces and its splits."""
-    one = first(cells)
-    best, by_annealing = one["best"], one["best"]["annealed"]
-
+    one = cells.iloc[0]
     head, *rows = _table(cells, "annealed", beyond_no_noise)
     _, *sampled = _table(cells, "log_likelihood", ESTIMATORS["log_likelihood"].difference)
     found = [of_splits for *_, of_splits in by_level(cells)]
-    whole = next((of_splits for of_splits in found if all(of_splits.values())), None)
-    num_shared = len(in_both(**whole)) if whole else 0
+    num_shared = max(in_both(**of_splits).sum() for of_splits in found)
     leaks = [certain(leak(**of_splits)) for of_splits in found]
-    num_seeds = [min(len(x) for x in of_splits.values()) for of_splits in found]
+    num_seeds = [min(x["seed"].nunique() for x in of_splits.values()) for of_splits in found]
     on_shared = (
         f"the leak is what the random split adds on the {num_shared} that both test."
         if num_shared
@@ -130,9 +122,9 @@ def section(cells: Results) -> list[str]:
         "![log p(x) against noise, by split and likelihood: the model alone, annealed, and with its encoder, by "
         "importance sampling; and the leak](images/results-frey.png)",
         "",
-        f"The model, by annealing: {by_annealing['count']} test images, {by_annealing['num_chains']} chains of "
-        f"{by_annealing['num_temperatures']} temperatures; the effective number of chains is "
-        f"{effective_sizes(cells, 'annealed', 'best')}, so that the estimates are loose lower bounds. The errors of "
+        f"The model, by annealing: {one['num_annealed']} test images, {one['num_chains']} chains of "
+        f"{one['num_temperatures']} temperatures; the effective number of chains is "
+        f"{range_of(effective_sizes(cells, 'annealed'))}, so that the estimates are loose lower bounds. The errors of "
         f"differences are those over seeds and images, where {NUM_BLOCKS} stretches of the video, rather than single "
         "frames, are taken to be independent: on the contiguous split little is certain. Different splits test "
         f"different frames; {on_shared}",
@@ -141,9 +133,9 @@ def section(cells: Results) -> list[str]:
             (*head, "leak", "seeds"),
             *((*row, *ends) for row, *ends in zip(rows, leaks, num_seeds, strict=True)),
         ),
-        f"Model and encoder, by importance sampling: {best['log_likelihood']['num_samples']:,} samples, "
-        f"{best['num_test_images']} test images; the effective number of samples is "
-        f"{effective_sizes(cells, 'log_likelihood', 'best')}: a loose lower bound. The errors are those over seeds.",
+        f"Model and encoder, by importance sampling: {one['num_samples']:,} samples, "
+        f"{one['num_test_images']} test images; the effective number of samples is "
+        f"{range_of(effective_sizes(cells, 'log_likelihood'))}: a loose lower bound. The errors are those over seeds.",
         "",
         *table(
             (*head, "seeds"),
@@ -164,7 +156,7 @@ def _draw_leaks(axes: Axes, leaks: dict[str, dict[float, Mean]]) -> None:
     axes.legend(frameon=False, loc="lower right")
 
 
-def draw(cells: Results) -> Figure:
+def draw(cells: pd.DataFrame) -> Figure:
     """Draw log p(x) against noise for each likelihood, and the leak of the random split if it is known."""
     leaks: dict[str, dict[float, Mean]] = {}
     for likelihood, level, of_splits in by_level(cells):
@@ -178,11 +170,12 @@ def draw(cells: Results) -> Figure:
         _draw_leaks(panels[0, -1], leaks)
     for axes, likelihood in zip(panels[0], leaks, strict=False):
         for split, colour in zip(SPLITS, ("tab:blue", "tab:orange"), strict=True):
-            names = [n for n in cells if n.startswith(f"{split}-{likelihood}-")]
+            start = f"{split}-{likelihood}-"
+            names = [n for n in cells["cell"].unique() if n.startswith(start)]
             names.sort(key=level_of)
             places = [level_of(name) for name in names]
             for key, estimator in ESTIMATORS.items():
-                values = [over_seeds(cells[name], key) for name in names]
+                values = [over_seeds(of_cell(cells, name), key) for name in names]
                 label = f"{split} split, {estimator.label}"
                 drawing.plot(axes, places, values, color=colour, label=label, **drawing.STYLES[key])
         axes.set_title(_title(likelihood), fontsize=10)

@@ -1,7 +1,9 @@
 """Long runs without noise, beside what is published."""
 
+import pandas as pd
+
 from experiments.markdown import table
-from experiments.statistics import Results, first
+from experiments.statistics import of_cell
 
 # Of others, for one stochastic layer: published values of log p(x) of the MNIST test set, in nats.
 PUBLISHED = (
@@ -34,23 +36,22 @@ LABELS = {
 }
 
 
-def section(cells: Results) -> list[str]:
+def section(cells: pd.DataFrame) -> list[str]:
     """Return the text on long runs, beside what is published."""
     rows: list[tuple] = [("model", "source", "log p(x)")]
     for name, label in LABELS.items():
-        if name not in cells:
+        rows_of = of_cell(cells, name)
+        if rows_of.empty:
             continue
-        one = next(iter(cells[name].values()))
-        config = one["configuration"]
+        one = rows_of.iloc[0]
         source = (
             f"here, 50 latents, {one['epochs']:,} epochs of {one['num_training_images']:,} images in batches of "
-            f"{config['batch_size']}, {config['schedule']} learning rate"
+            f"{one['configuration.batch_size']}, {one['configuration.schedule']} learning rate"
         )
-        value = one["best"]["log_likelihood"]
-        text = f"{value['mean']:.2f} ± {value['standard_error']:.2f}"
+        text = f"{one['log_likelihood']:.2f} ± {one['log_likelihood_standard_error']:.2f}"
         rows.append((label, source, text))
     rows += [(model, source, f"{value:.2f}") for model, source, value in PUBLISHED]
-    samples = first(cells)["best"]["log_likelihood"]["num_samples"]
+    samples = cells["num_samples"].iloc[0]
     return [
         "## Long runs, beside what is published",
         "",

@@ -1,6 +1,7 @@
 """MNIST: every cell of the table of bounds."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import drawing
@@ -8,12 +9,12 @@ from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,
-    Results,
     certain,
     effective_sizes,
-    first,
     level_of,
+    of_cell,
     over_seeds,
+    range_of,
 )
 
 LABELS = {
@@ -39,24 +40,25 @@ def _label(name: str) -> str:
     return LABELS[name]
 
 
-def _order(cells: Results) -> list[str]:
+def _order(cells: pd.DataFrame) -> list[str]:
     """Return the names of MNIST's cells, that of the largest log p(x) first."""
-    return sorted(cells, key=lambda name: -over_seeds(cells[name], "log_likelihood").value)
+    means = cells[cells["weights"] == "best"].groupby("cell")["log_likelihood"].mean()
+    return list(means.sort_values(ascending=False, kind="stable").index)
 
 
-def beyond_vae(cells: Results, name: str, estimator: str) -> Mean:
+def beyond_vae(cells: pd.DataFrame, name: str, estimator: str) -> Mean:
     """Return what a cell of the table of bounds adds to the VAE's log p(x)."""
-    return ESTIMATORS[estimator].difference(cells[name], cells.get("vae", {}))
+    return ESTIMATORS[estimator].difference(of_cell(cells, name), of_cell(cells, "vae"))
 
 
-def section(cells: Results) -> list[str]:
+def section(cells: pd.DataFrame) -> list[str]:
     """Return the text on the table of bounds."""
     rows: list[tuple] = [
         ("model", "log p(x)", "beyond the VAE", "the same, annealed", "ELBO, clean input",
          "bound trained", "active units", "seeds")
     ]  # fmt: skip
     for name in _order(cells):
-        seeds = cells[name]
+        seeds = of_cell(cells, name)
         beyond = ["", ""]
         if name != "vae":
             beyond = [
@@ -71,22 +73,21 @@ def section(cells: Results) -> list[str]:
                 over_seeds(seeds, "elbo"),
                 over_seeds(seeds, "corrupted_bound"),
                 f"{over_seeds(seeds, 'active_units').value:.1f}",
-                len(seeds),
+                seeds["seed"].nunique(),
             )
         )
-    one = first(cells)
-    best = one["best"]
+    one = cells.iloc[0]
     return [
         "## MNIST, every cell of the table of bounds",
         "",
         f"mlp 784-200-200-50, swish, dynamic binarisation, {one['epochs']} epochs of "
         f"{one['num_training_images']:,} images, cosine schedule, the plain reparameterised gradient; nats per image. The "
         "weights are those with the best validation value of the trained bound, on corrupted inputs where there is noise. "
-        f"log p(x) is by importance sampling with {best['log_likelihood']['num_samples']:,} samples on "
-        f"{best['num_test_images']:,} test images: a lower bound, which depends on the encoder, too: the effective number "
-        f"of samples is {effective_sizes(cells, 'log_likelihood', 'best')}. The annealed estimate, on "
-        f"{best['annealed']['count']} of the images, does not use the encoder; the effective number of its "
-        f"{best['annealed']['num_chains']} chains is {effective_sizes(cells, 'annealed', 'best')}. The errors of "
+        f"log p(x) is by importance sampling with {one['num_samples']:,} samples on "
+        f"{one['num_test_images']:,} test images: a lower bound, which depends on the encoder, too: the effective number "
+        f"of samples is {range_of(effective_sizes(cells, 'log_likelihood'))}. The annealed estimate, on "
+        f"{one['num_annealed']} of the images, does not use the encoder; the effective number of its "
+        f"{one['num_chains']} chains is {range_of(effective_sizes(cells, 'annealed'))}. The errors of "
         "its differences are those over seeds and images, all others those over seeds.",
         "",
         "![What each cell of the table of bounds adds to the VAE's log p(x)](images/results-mnist.png)",
@@ -95,7 +96,7 @@ def section(cells: Results) -> list[str]:
     ]
 
 
-def draw(cells: Results) -> Figure:
+def draw(cells: pd.DataFrame) -> Figure:
     """Draw what each cell of the table of bounds adds to the VAE's log p(x)."""
     names = [name for name in _order(cells)[::-1] if name != "vae"]
     figure, axes = plt.subplots(figsize=(8.5, 1.5 + 0.3 * len(names)), layout="constrained")

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import drawing
@@ -9,15 +10,14 @@ from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,
-    Results,
-    Rows,
     certain,
     difference_annealed,
     effective_sizes,
-    first,
     in_common,
     level_of,
+    of_cell,
     over_seeds,
+    range_of,
     verdict,
 )
 
@@ -27,13 +27,13 @@ WEIGHTS = {
 }
 POSTERIORS = ("conditional", "mixture")
 # By binarisation, training images and level of noise in percent.
-Study = dict[tuple[str, int, float], Rows]
+Study = dict[tuple[str, int, float], pd.DataFrame]
 
 
-def study_of(cells: Results) -> Study:
+def study_of(cells: pd.DataFrame) -> Study:
     """Return the cells of the study of levels, without those of other posteriors."""
     study = {}
-    for name, rows in cells.items():
+    for name, rows in cells.groupby("cell"):
         if not name.endswith(POSTERIORS):
             binarize, count, _ = name.split("-")
             study[binarize, int(count), level_of(name)] = rows
@@ -50,7 +50,7 @@ def beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, fl
     return {
         (binarize, count, level): ESTIMATORS[estimator].difference(rows, base, of=of)
         for (binarize, count, level), rows in study.items()
-        if level and (base := study.get((binarize, count, 0.0)))
+        if level and (base := study.get((binarize, count, 0.0))) is not None
     }
 
 
@@ -72,13 +72,13 @@ def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
             keys = [(binarize, count, level) for level in levels]
             beyond = {key[2]: differences[key] for key in keys if key in differences}
             found += beyond.values()
-            one = next(iter(base.values()))
-            epochs, every = one["epochs"], one["configuration"]["validate_every"]
+            one = base.iloc[0]
+            epochs, every = one["epochs"], one["configuration.validate_every"]
             rows.append(
                 (binarize, f"{count:,}", f"{epochs:,}", -(-epochs // every),
                  over_seeds(base, estimator, of=of),
                  *(certain(beyond[x]) if x in beyond else "" for x in levels),
-                 min((value.num_seeds for value in beyond.values()), default=len(base)))
+                 min((value.num_seeds for value in beyond.values()), default=base["seed"].nunique()))
             )  # fmt: skip
         if found:
             verdicts.append(f"{verdict(found)} cells with {binarize} binarisation")
@@ -86,33 +86,33 @@ def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
     return [f"{WEIGHTS[of].capitalize()}.{counted}", "", *table(*rows)]
 
 
-def posteriors_of(cells: Results, binarize: str) -> dict[str, Rows]:
+def posteriors_of(cells: pd.DataFrame, binarize: str) -> dict[str, pd.DataFrame]:
     """Return the study's VAE, M=1 and M=5 without and with the mixture, of the seeds that all have."""
     names = ("0", "15", *(f"15_{posterior}" for posterior in POSTERIORS))
-    found = [cells.get(f"{binarize}-1000-{name}", {}) for name in names]
+    found = [of_cell(cells, f"{binarize}-1000-{name}") for name in names]
     return dict(zip(("VAE", "M=1", "conditional", "mixture"), in_common(*found), strict=True))
 
 
-def _table_of_posteriors(cells: Results) -> list[str]:
+def _table_of_posteriors(cells: pd.DataFrame) -> list[str]:
     """Return the table of the mixture bound beside the same number of corruptions without it."""
-    rows: list[tuple] = [
+    lines: list[tuple] = [
         ("binarisation", "weights", "VAE", "M=1", "M=5, conditional", "M=5, mixture", "conditional beyond M=1",
          "mixture beyond M=1", "mixture beyond conditional", "seeds")
     ]  # fmt: skip
     for binarize in ("static", "dynamic"):
         found = posteriors_of(cells, binarize)
-        if not found["VAE"]:
+        if found["VAE"].empty:
             continue
         for of in WEIGHTS:
-            values = [over_seeds(seeds, "annealed", of=of) for seeds in found.values()]
+            means = [over_seeds(rows, "annealed", of=of) for rows in found.values()]
             beyond = [
                 certain(difference_annealed(found[name], found[other], of=of))
                 for name, other in (
                     ("conditional", "M=1"), ("mixture", "M=1"), ("mixture", "conditional")
                 )
             ]  # fmt: skip
-            rows.append((binarize, of, *values, *beyond, values[0].num_seeds))
-    if len(rows) == 1:
+            lines.append((binarize, of, *means, *beyond, means[0].num_seeds))
+    if len(lines) == 1:
         return []
     return [
         "### Does the tighter bound give the regularisation back?",
@@ -121,22 +121,16 @@ def _table_of_posteriors(cells: Results) -> list[str]:
         "averaged over five noises in each step; the mixture bound is a tighter one. The first difference shows what "
         "averaging does, the last what the tighter bound adds to it.",
         "",
-        *table(*rows),
+        *table(*lines),
     ]
 
 
-def section(cells: Results) -> list[str]:
+def section(cells: pd.DataFrame) -> list[str]:
     """Return the text on corruption as a regulariser."""
     study = study_of(cells)
-    one = first(cells)["best"]
-    by_annealing = one["annealed"]
-    errors = [
-        row[of]["annealed"]["standard_error"]
-        for (*_, level), rows in study.items()
-        for row in rows.values()
-        for of in WEIGHTS
-        if not level
-    ]
+    one = cells.iloc[0]
+    vae = pd.concat([cells.iloc[:0], *(rows for (*_, level), rows in study.items() if not level)])
+    errors = vae["annealed_standard_error"]
     lines = [
         "## Where corruption helps the likelihood, and where it does not",
         "",
@@ -158,11 +152,11 @@ def section(cells: Results) -> list[str]:
         "### The model: log p(x) by annealing",
         "",
         "Annealed importance sampling starts from the prior and knows nothing of the encoder. It, too, is a lower bound "
-        f"in expectation, but one of the decoder alone. {by_annealing['count']} test images, "
-        f"{by_annealing['num_chains']} chains of {by_annealing['num_temperatures']} temperatures; the effective "
-        f"number of chains is {effective_sizes(cells, 'annealed', *WEIGHTS)}: the smaller, the looser the bound. The "
+        f"in expectation, but one of the decoder alone. {one['num_annealed']} test images, "
+        f"{one['num_chains']} chains of {one['num_temperatures']} temperatures; the effective "
+        f"number of chains is {range_of(effective_sizes(cells, 'annealed'))}: the smaller, the looser the bound. The "
         "error of a difference is that over seeds and images, its degrees of freedom by Welch and Satterthwaite. The "
-        f"VAE's column has its error over seeds; that over images is {min(errors):.1f} to {max(errors):.1f} nats, most of "
+        f"VAE's column has its error over seeds; that over images is {range_of(errors)} nats, most of "
         "which cancels in differences on the same images.",
         "",
     ]
@@ -171,10 +165,10 @@ def section(cells: Results) -> list[str]:
     lines += [
         "### Model and encoder: log p(x) by importance sampling",
         "",
-        f"{one['log_likelihood']['num_samples']} samples of the encoder's posterior, "
+        f"{one['num_samples']} samples of the encoder's posterior, "
         f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared: a lower bound that "
         "depends on the encoder, too. The effective number of samples is "
-        f"{effective_sizes(cells, 'log_likelihood', *WEIGHTS)}, and tends to be smallest where few images trained the "
+        f"{range_of(effective_sizes(cells, 'log_likelihood'))}, and tends to be smallest where few images trained the "
         "encoder; a difference is then in part one of encoders. Errors are those over seeds, on these test images.",
         "",
     ]
@@ -183,7 +177,7 @@ def section(cells: Results) -> list[str]:
     return lines + _table_of_posteriors(cells)
 
 
-def draw(cells: Results) -> Figure:
+def draw(cells: pd.DataFrame) -> Figure:
     """Draw what noise adds to log p(x), against the number of training images."""
     study = study_of(cells)
     counts = sorted({key[1] for key in study})
