@@ -48,8 +48,11 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def reads(name: str) -> bool:
-    """Whether `load` knows a data set of this name, or something lies at this path."""
-    return name in DEFAULTS or name.startswith("tfds:") or (name != "" and _path(name).exists())
+    """Whether `load` knows a data set of this name, or the kind of file that lies at this path."""
+    if name in DEFAULTS or name.startswith("tfds:"):
+        return True
+    path = _path(name)
+    return name != "" and (path.is_dir() or (path.suffix in _FILES and path.exists()))
 
 
 def load(name: str, *, data_dir: str | None, cache: str) -> Source:
@@ -69,9 +72,9 @@ def load(name: str, *, data_dir: str | None, cache: str) -> Source:
     path = _path(name)
     if path.is_dir():
         return _checked(Source(path.stem, *files.load_folder(path)))
-    if path.suffix not in _FILES:
+    if path.suffix not in _FILES or not path.exists():
         raise DatasetError(
-            f"A data file must end in .npz or .npy, or be a folder of images. Received: {path}."
+            f"Images must be in an existing .npz or .npy file, or in a folder. Received: {path}."
         )
     return _checked(Source(path.stem, *_FILES[path.suffix](path)))
 
