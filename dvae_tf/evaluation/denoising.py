@@ -31,7 +31,10 @@ def squared_error(clean: Example, other: Example) -> np.ndarray:
 
 
 def measures(kind: Kind) -> dict[str, Measure]:
-    """Return the measures of a kind of data by name, the first one first; at least one."""
+    """Return the measures of a kind of data by name, the first one first; at least one.
+
+    A plain function of a kind gets its name as label, and counts as better the larger it is.
+    """
     named = kind.measures() or {
         "squared_error": Measure(squared_error, "squared error", digits=4, is_error=True)
     }
