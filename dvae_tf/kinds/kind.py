@@ -49,7 +49,6 @@ class Kind:
         noun: of one example, in messages; its plural ends in s.
         part: of an example, in words; its plural ends in s.
         field: name of an example that is one tensor, in the signatures of a SavedModel.
-        card_measure: name and unit of the measure of denoising that a model card tells, or None.
         noises: names of the corruptions that an evaluation tries.
         defaults: options for data sets that the kind knows nothing of (see `runs.options`).
     """
@@ -59,7 +58,6 @@ class Kind:
     noun: ClassVar[str] = "example"
     part: ClassVar[str] = "value"
     field: ClassVar[str] = "example"
-    card_measure: ClassVar[tuple[str, str] | None] = None
     noises: ClassVar[tuple[str, ...]] = ("gaussian", "masking")
     defaults: ClassVar[Mapping[str, Any]] = {
         "noise": "gaussian",

@@ -8,6 +8,7 @@ import numpy as np
 
 from dvae_tf import corruptions, templating
 from dvae_tf.kinds import Kind
+from dvae_tf.kinds.measure import Measure
 from dvae_tf.model import DVAE
 from dvae_tf.runs.configuration import ConfigurationError
 
@@ -80,18 +81,21 @@ def _metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
     def value(number: Mapping[str, Any], unit: str) -> str:
         error = number["standard_error"]
         spread = "" if error is None else f" ± {error:.2f}"
-        return f"{number['mean']:.2f}{spread} {unit} ({number['count']} test {kind.noun}s)"
+        text = f"{number['mean']:.2f}{spread} {unit}".rstrip()
+        return f"{text} ({number['count']} test {kind.noun}s)"
 
     likelihood = measured["log_likelihood"]
     lines.append(
         f"log p(x) {value(likelihood, 'nats')}, {likelihood['num_samples']} importance samples"
     )
-    if kind.card_measure is None:
-        return lines
-    measure, unit = kind.card_measure
     noise, level = run["configuration"]["noise"], run["configuration"]["noise_level"]
+    if not kind.measures():
+        return lines
+    name, measure = next(iter(kind.measures().items()))  # the one that comes first
+    label = measure.label if isinstance(measure, Measure) else name
+    unit = measure.unit if isinstance(measure, Measure) else ""
     lines += [
-        f"{measure.upper()} at {row['noise']} {row['level']:g}, {method}: {value(row[measure], unit)}"
+        f"{label} at {row['noise']} {row['level']:g}, {method}: {value(row[name], unit)}"
         for method, key in (("noisy input", "noisy"), ("denoised", "model_mean"))
         for row in measured["denoising"]
         if (row["noise"], row["level"], row["method"]) == (noise, corruptions.highest(level), key)

@@ -27,7 +27,6 @@ class Image(Kind):
     noun = "image"
     part = "pixel"
     field = "image"
-    card_measure = ("psnr", "dB")
     noises = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
     defaults = MappingProxyType({**Kind.defaults, "network": "conv", "latent_dim": 64})
 
