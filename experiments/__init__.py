@@ -1,1 +1,1 @@
-"""The paper's questions, asked again: what runs there are, a runner, a maker of tables and figures."""
+"""The paper's questions, asked again: its trials, a runner, the archive of their numbers, and pages."""

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Row = dict[
-    str, Any
-]  # column -> number; a text when read from a file, which is written back unchanged
+# Column -> number. Rows that were read hold texts, which are written back unchanged.
+Row = dict[str, Any]
 Each = tuple[np.ndarray, list[str]]  # values and the digests of their images
 Settings = dict[str, Any]
 

@@ -1,5 +1,6 @@
 """The tables in results/: every number comes back, and nothing is lost when several write at once."""
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -24,7 +25,8 @@ def rows_of(rng, *, digests=IMAGES):
             "elbo_standard_error": float(rng.random()),
             "bits_per_dimension": None,  # not measured
             "annealed": 1.5,
-            "each": rng.normal(size=len(digests)).round(3),
+            # A thousand times 1.001 is a little less than 1001.
+            "each": [1.001, *(1000 * rng.normal(size=len(digests) - 1)).round(3)],
             "digests": digests,
         }
         for weights in ("best", "last")
@@ -149,6 +151,17 @@ class TestRecord:
         assert list(archive.settings_of(tmp_path, "toy")) == ["vae-0"]
         archive.record(tmp_path, "toy", "vae-1", {}, rows)
         assert list(archive.read(tmp_path, "toy")["seed"]) == [0, 0, 1, 1]
+
+    def test_a_reader_sees_a_file_as_it_was_or_as_it_is(self, tmp_path, rng):
+        archive.record(tmp_path, "toy", "vae-0", {}, rows_of(rng))
+        before = bytes_of(tmp_path)
+        with contextlib.ExitStack() as stack:
+            readers = {
+                name: stack.enter_context((tmp_path / name).open("rb")) for name in sorted(before)
+            }
+            archive.record(tmp_path, "toy", "vae-1", {}, rows_of(rng))
+            assert {name: reader.read() for name, reader in readers.items()} == before
+        assert not any(bytes_of(tmp_path)[name] == content for name, content in before.items())
 
     def test_what_cannot_be_written_leaves_the_table_as_it_was(self, tmp_path, rng, monkeypatch):
         archive.record(tmp_path, "toy", "vae-0", {}, rows_of(rng))
