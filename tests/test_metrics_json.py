@@ -1,9 +1,11 @@
 """Every number of evaluation/metrics.json, computed a second time.
 
 Once more from the trained model, with NumPy, scikit-learn and scikit-image, and from the public
-names of dvae_tf alone: nothing of its evaluation is used but the seeds, which docs/metrics.md and
-`evaluation` say. Batches are of seven images, of which the last is not full. One run is of grey
-images; the other of binarised ones, under a bound that is not the ELBO.
+names of dvae_tf alone. Nothing of its evaluation is used but the seeds that it draws with:
+fold_in(seed, 0) for the noise on all images at once, fold_in(seed, first image) for the bound of a
+batch, seed + 1 for the attack, (seed, 3) for the pixels of probed images. Batches are of seven
+images, of which the last is not full. One run is of grey images; the other of binarised ones,
+under a bound that is not the ELBO.
 """
 
 import json
@@ -25,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 import evaluate
 import train
-from dvae_tf import corruptions, evaluation, randomness
+from dvae_tf import corruptions, randomness
 
 BATCH = 7
 SEED = 3
@@ -47,7 +49,7 @@ RELATIVE, ABSOLUTE = 2e-5, 2e-5
 
 def set_batch_size(monkeypatch) -> None:
     """Have the evaluation take batches of `BATCH` images."""
-    monkeypatch.setattr(evaluation, "_BATCH", BATCH)
+    monkeypatch.setattr("dvae_tf.evaluation._BATCH", BATCH)
 
 
 def draw_nothing(monkeypatch) -> None:
