@@ -120,7 +120,7 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
             directory,
             result,
             run.dataset.kind,
-            title=f"{run.dataset.name}, {run.model.corruption.describe()}: "
+            title=f"{run.dataset.name}, {run.dataset.kind.describe_noise(run.model.corruption)}: "
             f"{run.path.resolve().name}",
             config=configuration.to_dict(run.config) | settings_used,
             versions=run.versions,

@@ -62,7 +62,7 @@ def _prepare(options: Options) -> Run:
         f"data:  {config.dataset}, {len(train)} training {run.dataset.kind.noun}s of "
         f"{_in_words(run.dataset.example_shape)}{', read as needed' * train.is_streamed}, "
         f"binarize {config.binarize}\n"
-        f"noise: {run.model.corruption.describe()}\n"
+        f"noise: {run.dataset.kind.describe_noise(run.model.corruption)}\n"
         f"model: {config.network} {' '.join(map(str, config.hidden))}, "
         f"{config.latent_dim} latents, {config.likelihood} likelihood, {config.precision}\n"
         f"bound: {config.objective}, {config.posterior} posterior, M={config.num_corruptions}, "

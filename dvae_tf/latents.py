@@ -11,6 +11,8 @@ from dvae_tf import nests, randomness
 
 # Draws that stand in for moments which a distribution does not know, and their seed.
 _NUM_DRAWS, _DRAW_SEED = 256, (0, 0)
+# What TFP raises where a distribution, or a joint one of dependent parts, does not know a moment.
+_UNKNOWN = (NotImplementedError, ValueError)
 
 
 def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None):
@@ -63,11 +65,20 @@ def from_standard_normal(q: tfd.Distribution, eps: tf.Tensor) -> tf.Tensor:
     return normal.loc + normal.scale * eps
 
 
+def knows_moments(q: tfd.Distribution) -> bool:
+    """Whether mean and standard deviation of a distribution need no draws."""
+    try:
+        q.mean(), q.stddev()
+    except _UNKNOWN:
+        return False
+    return True
+
+
 def mean(q: tfd.Distribution):
     """Return the posterior mean; of a distribution that does not know it, the mean of 256 draws."""
     try:
         return q.mean()
-    except NotImplementedError:
+    except _UNKNOWN:
         return tf.nest.map_structure(lambda z: tf.reduce_mean(z, 0), _draws(q))
 
 
@@ -75,7 +86,7 @@ def stddev(q: tfd.Distribution):
     """Return the standard deviation, as `mean` does."""
     try:
         return q.stddev()
-    except NotImplementedError:
+    except _UNKNOWN:
         return tf.nest.map_structure(lambda z: tf.math.reduce_std(z, 0), _draws(q))
 
 

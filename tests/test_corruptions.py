@@ -7,6 +7,7 @@ import scipy.stats
 import tensorflow as tf
 
 from dvae_tf import corruptions
+from dvae_tf.kinds.image import Image
 
 LEVELLED = [c for name, c in corruptions.CORRUPTIONS.items() if name != "none"]
 ALL = [corruptions.Identity(), *(c(0.3) for c in LEVELLED), *(c((0.1, 0.4)) for c in LEVELLED)]
@@ -194,7 +195,9 @@ def test_hints_at_percent():
 
 
 def test_describes_sigma_on_both_scales():
-    assert corruptions.Gaussian(25 / 255).describe() == "gaussian, sigma=0.098 (25/255)"
+    assert corruptions.Gaussian(25 / 255).describe() == "gaussian, sigma=0.098"
+    described = Image().describe_noise(corruptions.Gaussian(25 / 255))
+    assert described == "gaussian, sigma=0.098 (25/255)"
     assert corruptions.Masking((0.1, 0.3)).describe() == "masking, level=0.1 to 0.3"
 
 

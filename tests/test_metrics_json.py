@@ -8,6 +8,7 @@ images, of which the last is not full. One run is of grey images; the other of b
 under a bound that is not the ELBO.
 """
 
+import functools
 import json
 import math
 
@@ -49,7 +50,8 @@ RELATIVE, ABSOLUTE = 2e-5, 2e-5
 
 def set_batch_size(monkeypatch) -> None:
     """Have the evaluation take batches of `BATCH` images."""
-    monkeypatch.setattr("dvae_tf.evaluation._BATCH", BATCH)
+    settings = functools.partial(evaluate.Settings, batch_size=BATCH)
+    monkeypatch.setattr(evaluate, "Settings", settings)
 
 
 def draw_nothing(monkeypatch) -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from dvae_tf.kinds import KINDS, Kind, Source
+from dvae_tf.kinds.measure import Measure
 
 
 @KINDS.register
@@ -30,4 +31,8 @@ class Vectors(Kind):
         return Source(Path(name).stem, (array, None))
 
     def measures(self):
-        return {"rmse": lambda clean, other: np.sqrt(np.mean((clean - other) ** 2, axis=1))}
+        return {"rmse": Measure(_rmse, "RMSE", is_error=True)}
+
+
+def _rmse(clean, other):
+    return np.sqrt(np.mean((clean - other) ** 2, axis=1))

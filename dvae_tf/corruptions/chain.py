@@ -1,6 +1,6 @@
 """Corruptions in a row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -36,8 +36,8 @@ class Chain(Corruption):
             x = corruption(x, seed=randomness.fold_in(seed, index))
         return x
 
-    def describe(self) -> str:
-        return " then ".join(corruption.describe() for corruption in self.corruptions)
+    def describe(self, in_units: Callable[[float], str] | None = None) -> str:
+        return " then ".join(corruption.describe(in_units) for corruption in self.corruptions)
 
     def get_config(self) -> dict[str, Any]:
         links = [keras.saving.serialize_keras_object(c) for c in self.corruptions]

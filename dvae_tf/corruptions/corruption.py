@@ -1,5 +1,6 @@
 """The base of the corruption processes, and their registry."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -114,8 +115,12 @@ class Corruption:
         shape = tf.concat([tf.shape(x)[:1], tf.ones([tf.rank(x) - 1], tf.int32)], axis=0)
         return low + (high - low) * randomness.uniform(shape, seed)  # [B, 1, ...]
 
-    def describe(self) -> str:
-        """Return the process in one phrase, with its level in the units people think in."""
+    def describe(self, in_units: Callable[[float], str] | None = None) -> str:
+        """Return the process in one phrase.
+
+        Args:
+            in_units: from a standard deviation to words, in units people think in.
+        """
         levels = (self.level,) if isinstance(self.level, float) else self.level
         return f"{self.name}, level={' to '.join(f'{level:g}' for level in levels)}"
 

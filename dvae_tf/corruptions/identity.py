@@ -1,5 +1,6 @@
 """No corruption."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -30,7 +31,7 @@ class Identity(Corruption):
             return tf.nest.map_structure(lambda part: tf.cast(part, tf.float32), x)
         return tf.cast(x, tf.float32)
 
-    def describe(self) -> str:
+    def describe(self, in_units: Callable[[float], str] | None = None) -> str:
         return "none"
 
     def get_config(self) -> dict[str, Any]:

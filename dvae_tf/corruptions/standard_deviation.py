@@ -1,14 +1,16 @@
 """Corruptions whose level is the standard deviation of a noise."""
 
+from collections.abc import Callable
+
 from dvae_tf.corruptions.corruption import Corruption
-from dvae_tf.kinds.image import pixels
 
 
 class StandardDeviation(Corruption):
     """A corruption whose level is the standard deviation of a noise."""
 
-    def describe(self) -> str:
+    def describe(self, in_units: Callable[[float], str] | None = None) -> str:
         levels = (self.level,) if isinstance(self.level, float) else self.level
         return f"{self.name}, " + " to ".join(
-            f"sigma={level:.3g} ({pixels.in_8_bits(level)})" for level in levels
+            f"sigma={level:.3g}" + ("" if in_units is None else f" ({in_units(level)})")
+            for level in levels
         )

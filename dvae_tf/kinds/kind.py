@@ -140,6 +140,10 @@ class Kind:
             f"`binarize` must be none for data of kind {self.name}. Received: {how!r}."
         )
 
+    def describe_noise(self, corruption) -> str:
+        """Return a corruption in one phrase, with its level in units that suit this kind."""
+        return corruption.describe()
+
     # ---- reading ----
 
     @classmethod
@@ -170,13 +174,18 @@ class Kind:
     # ---- measures, baselines, pictures: NumPy arrays in ----
 
     def measures(self) -> dict[str, Callable[[Any, Any], np.ndarray]]:
-        """Return measures of denoising: name -> function of (clean, other) to a value each, [N]."""
+        """Return measures of denoising: name -> function of (clean, other) to a value each, [N].
+
+        A `measure.Measure` also says how its values are written. Without any, evaluations measure
+        the squared error.
+        """
         return {}
 
     def baselines(self) -> dict[str, Callable[..., Any]]:
         """Return classical denoisers: name -> function of (noisy, sigma=...) to estimates.
 
-        sigma is the root mean square of what the noise added.
+        sigma is the root mean square of what the noise added. An attribute `label` of a function is
+        what tables call it.
         """
         return {}
 
@@ -198,7 +207,8 @@ class Kind:
         Args:
             arrays: `random_input`, `random_output`, `attack_input`, `attack_output`: noise and an
                 attack of the same size; `repeated`: [N, steps, ...]; `traversal`: [units, steps,
-                ...], `traversal_units`; `interpolation`: [pairs, steps, ...]; `samples`.
+                ...], `traversal_units`, `traversal_values`; `interpolation`: [pairs, steps, ...];
+                `samples`.
         """
         return {}
 

@@ -55,7 +55,7 @@ def conclude(
         history: columns of history.csv.
     """
     best_bound = float(np.nanmax(history["val_bound"]))
-    outcome, title = Outcome(best_bound), model.corruption.describe()
+    outcome, title = Outcome(best_bound), model.kind.describe_noise(model.corruption)
     psnr = dataset.kind.measures().get("psnr")
     if psnr is not None:
         size = sum(int(np.prod(x.shape[1:])) for x in tf.nest.flatten(dataset.train.examples))

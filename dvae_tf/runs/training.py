@@ -89,7 +89,9 @@ def prepare(config: Configuration) -> Run:
         progress = resuming.restore(directory, config, model, is_chief=is_chief)
         return Run(config, dataset, model, directory, progress, is_chief)
     if is_chief:
-        directory = RunDirectory.create(config, dataset, model.corruption.describe())
+        directory = RunDirectory.create(
+            config, dataset, model.kind.describe_noise(model.corruption)
+        )
     else:
         directory = RunDirectory(str(config.run_dir))
     return Run(config, dataset, model, directory, Progress(), is_chief)

@@ -26,11 +26,11 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
     """
     kind = model.kind
     card = {
-        "title": model.corruption.describe(),
+        "title": model.kind.describe_noise(model.corruption),
         "kind": kind,
         "input": kind.describe_input(kind.spec(model.encoder)),
         "latent_dim": model.latent_dim,
-        "corruption": model.corruption.describe(),
+        "corruption": model.kind.describe_noise(model.corruption),
         "objective": model.objective,
         "posterior": model.posterior,
         "num_corruptions": model.num_corruptions,
@@ -45,7 +45,7 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
     }
     if run is not None:
         card |= {
-            "title": f"{run['data']['name']}, {model.corruption.describe()}",
+            "title": f"{run['data']['name']}, {model.kind.describe_noise(model.corruption)}",
             "config": run["configuration"],
             "epochs": len(run["history"]["epoch"]),
             "metrics": _checked_metrics(kind, run),

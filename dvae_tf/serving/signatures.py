@@ -64,7 +64,7 @@ class Signatures:
         q = model.encoder(example)
         latents.draw(q, seed=tf.zeros([2], tf.int32))  # refuses what has no draws
         self._is_normal = latents.is_normal(q)
-        self._knows_moments = _knows_moments(q)
+        self._knows_moments = latents.knows_moments(q)
         self.has_closed_kl = model.prior.kl(q) is not None
 
     def concrete_functions(self) -> dict[str, Any]:
@@ -187,15 +187,6 @@ def _spec_of(event_shape: tuple):
     if event_shape and isinstance(event_shape[0], tuple):
         return tuple(_spec_of(shape) for shape in event_shape)
     return tf.TensorSpec([None, *event_shape], tf.float32)
-
-
-def _knows_moments(q) -> bool:
-    """Whether mean and standard deviation of a distribution need no draws."""
-    try:
-        q.mean(), q.stddev()
-    except NotImplementedError:
-        return False
-    return True
 
 
 def _by_row(function: Callable, nest, *, of):

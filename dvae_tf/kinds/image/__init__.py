@@ -55,6 +55,9 @@ class Image(Kind):
             return pixels.above(stored, 0.5)
         return pixels.above(stored, np.random.default_rng(seeds).random(stored.shape, np.float32))
 
+    def describe_noise(self, corruption) -> str:
+        return corruption.describe(pixels.in_8_bits)
+
     @classmethod
     def reads(cls, name: str) -> bool:
         from dvae_tf.kinds.image import sources
