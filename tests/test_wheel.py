@@ -25,7 +25,7 @@ for module in pkgutil.walk_packages([str(root)], "dvae_tf."):
 for package in ("dvae_tf.evaluation", "dvae_tf.serving"):
     environment = templating.environment(package, autoescape=True)
     for name in environment.list_templates():
-        environment.get_template(name)
+        environment.loader.get_source(environment, name)
     assert environment.list_templates(), package
 print(len(list(root.rglob("*.py"))))
 """
