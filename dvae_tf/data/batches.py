@@ -89,13 +89,22 @@ def _order(split: Split, batch_size: int, seed: int) -> Callable[[tf.Tensor], tf
 
     def places(step):
         epoch, index = step // steps, tf.cast(step % steps, tf.int32)
-        return tf.random.experimental.index_shuffle(
-            index * size + tf.range(size),
-            randomness.fold_in(order_seed, epoch),
-            max_index=len(split) - 1,
-        )
+        seed = randomness.fold_in(order_seed, epoch)
+        return _shuffled(index * size + tf.range(size), seed, len(split))
 
     return places
+
+
+def _shuffled(indices: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
+    """Return where a random permutation of `count` examples takes the indices.
+
+    TensorFlow's permutations are weak: for up to 65,536 examples there are as many of them, so that
+    epochs repeat an order, and the batches of one permutation are too much alike (see
+    benchmarks/NOTES.md). Two in a row with seeds of their own show neither.
+    """
+    for each in randomness.split(seed):
+        indices = tf.random.experimental.index_shuffle(indices, each, max_index=count - 1)
+    return indices
 
 
 def _batches(
