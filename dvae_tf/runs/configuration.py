@@ -4,14 +4,20 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import Field
-
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.datasets import BINARIZATIONS, SPLITS
 from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.networks import NETWORKS
-from dvae_tf.runs.options import ConfigurationError, Count, Level, OneOf, Options, Positive
+from dvae_tf.runs.options import (
+    ConfigurationError,
+    Count,
+    Level,
+    OneOf,
+    Options,
+    Positive,
+    Sizes,
+)
 
 __all__ = ["Configuration", "ConfigurationError", "from_dict", "to_dict"]
 
@@ -38,7 +44,7 @@ class Configuration(Options):
     noise_level: Level = field()
     likelihood: Annotated[str, OneOf(LIKELIHOODS)] = field()
     network: Annotated[str, OneOf(NETWORKS)] = field()
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = field()
+    hidden: Sizes = field()
     activation: str = field()
     latent_dim: Count = field()
     epochs: Count = field()

@@ -49,6 +49,7 @@ class OneOf:
 
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Level = float | tuple[float, float]
 
@@ -84,7 +85,7 @@ class Options:
 
     likelihood: Annotated[str, OneOf(LIKELIHOODS)] | None = None
     network: Annotated[str, OneOf(NETWORKS)] | None = None
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    hidden: Sizes | None = None
     activation: str | None = None
     latent_dim: Count | None = None
 
