@@ -94,19 +94,23 @@ def main() -> None:
     from dvae_tf import configuration, datasets, experiment, networks, randomness
 
     words = ["--dataset", "mnist", "--epochs", str(options.epochs), "--seed", str(options.seed)]
-    config = configuration.resolve(configuration.parse(words))
+    asked = configuration.parse(words)
+    assert asked is not None, "only --help asks for nothing"
+    config = configuration.resolve(asked)
     dataset = experiment.load_dataset(config)
+    size = config.batch_size
+    assert size is not None, "a resolved configuration has a batch size"
     model = experiment.build_model(config, dataset.image_shape)
-    images = dataset.train.images
+    images = np.asarray(dataset.train.images)
     networks.start_at_mean(model.decoder, images.mean(axis=0, dtype=np.float64) / 255)
-    steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
+    steps = datasets.steps_per_epoch(dataset.train, size)
     experiment.compile_model(model, config, steps)
     # Later commits binarise in the model, not in the batches.
     binarizes = "binarize" in inspect.signature(datasets.training_batches).parameters
     if options.order == "own":
         batches = datasets.training_batches(
             dataset.train,
-            config.batch_size,
+            size,
             seed=config.seed,
             **({"binarize": True} if binarizes else {}),
         )
@@ -116,7 +120,7 @@ def main() -> None:
         )
         batches = ordered_batches(
             images,
-            config.batch_size,
+            size,
             config.seed,
             options.epochs,
             order,
