@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments import markdown
 from experiments.markdown import table
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -65,25 +66,30 @@ def training_section(content: dict) -> list[str]:
     return [
         "## A step of training, beside other loops",
         "",
-        f"`python benchmarks/training.py`: medians of {content['repeats']} runs that took turns, on "
-        f"{content['cores']} cores without an accelerator. Ratio: images per second of `model.fit` over "
-        "those of the contender, and its range over the runs. Ceiling: the operations of the matrix "
-        f"products at the rate of a large one in the same run ({content['matmul_gflops']} GFLOP/s). "
-        "Loss: mean of the last epoch and its standard error over runs, whose seeds differ. MNIST, the "
-        "mlp 784-200-200-50 unless the workload says conv, salt-and-pepper noise of 10 %, dynamic "
-        "binarisation, Adam, float32.",
+        "`python benchmarks/training.py` lets the contenders take turns, "
+        f"{content['repeats']} runs each, on {content['cores']} cores without an accelerator. "
+        "The table shows medians.",
+        "",
+        "- **Ratio**: images per second of `model.fit` over those of the contender, with the range over "
+        "the runs. Above one, `model.fit` is faster. **Aim** is the ratio that we set out to reach.",
+        "- **Of the ceiling**: the rate of the step's matrix products, relative to the rate of one "
+        f"large product in the same run ({content['matmul_gflops']} GFLOP/s).",
+        "- **Loss**: the mean of the last epoch, ± its standard error over runs with different seeds.",
+        "",
+        "All contenders train on MNIST with the mlp 784-200-200-50, or with a convolutional network if the "
+        "workload says conv. They share salt-and-pepper noise of 10 %, dynamic binarisation, Adam and float32.",
         "",
         "![Milliseconds for each step of training, by workload and contender](images/speed.png)",
         "",
         *table(*rows),
-        "pythae has neither noise nor dynamic binarisation, and does less than the others.",
-        "[NOTES.md](../benchmarks/NOTES.md) says where the time goes and what was tried.",
+        "pythae has neither noise nor dynamic binarisation, so it does less work than the others. "
+        "[NOTES.md](../benchmarks/NOTES.md) says where the time goes and what we tried.",
         "",
     ]
 
 
 def draw_training(content: dict) -> plt.Figure:
-    """Draw the milliseconds of every contender, workload by workload."""
+    """Draw the milliseconds of each contender, workload by workload."""
     names = list(content["workloads"])
     counts = [len(content["workloads"][name]["contenders"]) for name in names]
     figure, axes = plt.subplots(
@@ -105,7 +111,7 @@ def draw_training(content: dict) -> plt.Figure:
 
 
 def startup_section(content: dict) -> list[str]:
-    """Return the text on where the time of one command goes."""
+    """Return the text on where one command spends its time."""
     rows: list[tuple] = [("done with", "seconds after start", "took")]
     before = 0.0
     for name, seconds in content["seconds_after_start"].items():
@@ -114,8 +120,8 @@ def startup_section(content: dict) -> list[str]:
     return [
         "## One command, from start to exported model",
         "",
-        f"`python benchmarks/startup.py` runs `{content['command']}`: 400 epochs of 15 steps. "
-        f"Medians of {content['repeats']} runs.",
+        f"`python benchmarks/startup.py` runs `{content['command']}`, which trains for 400 epochs of "
+        f"15 steps. The table shows medians of {content['repeats']} runs.",
         "",
         *table(*rows),
     ]
@@ -127,12 +133,13 @@ def likelihood_section(content: dict) -> list[str]:
     return [
         "## Importance-sampled log p(x)",
         "",
-        f"`python benchmarks/likelihood.py`: {content['samples']:,} samples of {content['images']:,} "
-        f"images in {content['seconds']:.0f} s, {content['images_per_second']:.0f} images a second. "
-        f"That is {content['times_the_arithmetic_floor']:.2f} times the decoder's matrix products at "
-        f"the rate of a large one in the same run ({rates} GFLOP/s before and after), and "
-        f"{content['times_pythae']:.1f} times as fast as pythae's `get_nll` on an equal network. "
-        f"It adds {content['resident_gib_beyond_import']:.2f} GiB of memory.",
+        f"`python benchmarks/likelihood.py` takes {content['samples']:,} samples of each of "
+        f"{content['images']:,} images in {content['seconds']:.0f} s, or "
+        f"{content['images_per_second']:.0f} images a second. This is "
+        f"{content['times_the_arithmetic_floor']:.2f} times the time of the decoder's matrix products at "
+        f"the rate of a large product in the same run ({rates} GFLOP/s before and after). It is "
+        f"{content['times_pythae']:.1f} times as fast as pythae's `get_nll` on an equal network, and "
+        f"adds {content['resident_gib_beyond_import']:.2f} GiB of memory.",
         "",
     ]
 
@@ -143,15 +150,15 @@ def growth_section(content: dict) -> list[str]:
     return [
         "## How cost grows",
         "",
-        "`python benchmarks/growth.py`. The dashed lines are proportional to the size (to the number of pixels, "
-        "where the image grows). The mixture's density costs M² evaluations of a posterior, which shows at M=30; "
-        "images of the convolutional network grow out of the processor's caches.",
+        "`python benchmarks/growth.py` varies one size at a time. The dashed lines are proportional to the size, or "
+        "to the number of pixels where the image grows. The mixture's density costs M² evaluations of a posterior, "
+        "which shows at M=30. Large images of the convolutional network exceed the processor's caches.",
         "",
         "![Time against batch, latent, M, K, image and data set size](images/growth.png)",
         "",
-        "log p(x) of 300 images adds "
+        "Samples of log p(x) are taken in chunks: 300 images add "
         + ", ".join(f"{mib} MiB with {int(n):,} samples" for n, mib in samples.items())
-        + ": samples are taken in chunks. Training holds all samples of a batch at once: "
+        + ". Training holds all samples of a batch at once, and adds "
         + ", ".join(
             f"{row['mib']:,} MiB at batch {row['batch_size']}, K={row['num_samples']:,}"
             for row in content["training_mib"]
@@ -173,15 +180,16 @@ def memory_section(content: dict, streaming: dict) -> list[str]:
     return [
         "## Memory over time",
         "",
-        f"`python benchmarks/memory.py`: {len(content['training']['mib'])} epochs of the default run, with "
-        "all that `train.py` does, and a server that is asked one request after the other. From the second "
-        f"quarter to the last, resident memory (medians) went from {quarters['training']} MiB and from "
-        f"{quarters['serving']} MiB. It moves up and down by what checkpoints hold for a while.",
+        f"`python benchmarks/memory.py` runs {len(content['training']['mib'])} epochs of the default run, "
+        "with everything that `train.py` does, and a server that gets one request after the other. From the "
+        f"second quarter to the last, the median resident memory went from {quarters['training']} MiB in "
+        f"training, and from {quarters['serving']} MiB in the server. It rises and falls with the memory that "
+        "checkpoints hold for a while.",
         "",
         "![Resident memory over epochs and over requests](images/memory.png)",
         "",
-        f"`python benchmarks/streaming.py`: from a folder of {large['images']:,} images that are read "
-        f"while training, resident memory went from {last[0]:,.0f} to {last[-1]:,.0f} MiB over the last "
+        f"`python benchmarks/streaming.py` trains on a folder of {large['images']:,} images, which it reads "
+        f"during training. Resident memory went from {last[0]:,.0f} to {last[-1]:,.0f} MiB over the last "
         f"{steps:,} steps of {streaming['batch_size']} images.",
         "",
     ]
@@ -207,20 +215,20 @@ def workers_section(content: dict) -> list[str]:
     return [
         "## Several processes",
         "",
-        f"`python benchmarks/workers.py`: one global batch of {content['batch_size']} images, shared by local "
-        f"processes of MultiWorkerMirroredStrategy, all on the same {content['cores']} cores: what is seen "
-        "is the cost of sharing, not a gain. Medians of "
-        f"{content['repeats']} runs. A ring all-reduce of P float32 numbers among W workers sends 2 (W - 1) 4 P "
-        "bytes in all; the measured bytes are those of the loopback interface.",
+        f"`python benchmarks/workers.py` shares one global batch of {content['batch_size']} images among local "
+        f"processes of MultiWorkerMirroredStrategy. All run on the same {content['cores']} cores, so the table "
+        f"shows what sharing costs, and not a gain. It shows medians of {content['repeats']} runs. A ring "
+        "all-reduce of P float32 numbers among W workers sends 2 (W - 1) 4 P bytes in all. Bytes are measured "
+        "on the loopback interface.",
         "",
         *table(*rows),
-        "[workers.md](workers.md) says what follows from it for several machines.",
+        "[workers.md](workers.md) says what this means for several machines.",
         "",
     ]
 
 
 def draw_growth(content: dict) -> plt.Figure:
-    """Draw time against every size, on logarithmic axes."""
+    """Draw time against each size, on logarithmic axes."""
     figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
     for axis, (name, label) in zip(axes.flat, SIZES.items(), strict=True):
         sizes = np.array([int(size) for size in content["milliseconds"][name]])
@@ -244,7 +252,7 @@ def draw_growth(content: dict) -> plt.Figure:
 
 
 def draw_memory(content: dict) -> plt.Figure:
-    """Draw the resident memory after every epoch, and over requests."""
+    """Draw resident memory over epochs, and over requests."""
     figure, panels = plt.subplots(1, 2, figsize=(8.5, 2.8), layout="constrained")
     for axis, (name, label) in zip(
         panels, (("training", "epoch"), ("serving", "request")), strict=True
@@ -266,7 +274,7 @@ def render() -> str:
     lines = [
         "# Speed",
         "",
-        "`python -m benchmarks.pages` makes this page from what the benchmarks measured.",
+        "`python -m benchmarks.pages` makes this page from the JSON files of `benchmarks/`.",
         "",
         *training_section(read("training")),
         *startup_section(read("startup")),
@@ -275,7 +283,7 @@ def render() -> str:
         *memory_section(read("memory"), read("streaming")),
         *workers_section(read("workers")),
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    return markdown.page(lines)
 
 
 def main() -> None:

@@ -1,1 +1,5 @@
-"""The paper's questions, asked again: its trials, a runner, the archive of their numbers, and pages."""
+"""The paper's questions, asked again.
+
+`trials` declares what is trained, `run` trains and measures it, `archive` keeps the numbers in
+results/, and `pages` makes docs/results.md and the tables of docs/bounds.md from them.
+"""

@@ -11,7 +11,7 @@ from experiments.markdown import table
 
 
 def _linear_gaussian(results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return exact quantities by sigma, and mixture bounds by sigma, statistic and M, largest first."""
+    """Return exact quantities by sigma, and mixture bounds by sigma, statistic and falling M."""
     found = archive.read_bounds(results)
     found = found[found["model"] == "linear_gaussian"]
     if found.empty:
@@ -61,7 +61,7 @@ def tables(results: Path) -> dict[str, list[str]]:
 
 
 def draw(results: Path) -> Figure | None:
-    """Draw log p, L_cvae, mixture bounds and L_dvae at growing noise, and close to none."""
+    """Draw log p, L_cvae, mixture bounds and L_dvae against noise, and enlarged near zero noise."""
     exact, mixtures = _linear_gaussian(results)
     if exact.empty:
         return None
@@ -82,7 +82,7 @@ def draw(results: Path) -> Figure | None:
     near_zero.set_xlim(-0.01, 0.35)
     near_zero.set_xticks([sigma for sigma in exact.index if sigma < 0.35])
     near_zero.set_ylim(-0.05, 0.01)
-    near_zero.set_ylabel("beyond the bound without noise, nats")
+    near_zero.set_ylabel("minus the bound without noise, nats")
     near_zero.yaxis.set_major_formatter(drawing.signed)
     for axes in (whole, near_zero):
         axes.set_xlabel(r"standard deviation $\sigma$ of the corruption")

@@ -1,4 +1,4 @@
-"""How figures of results are drawn: marks with errors, and what both estimators look like."""
+"""How to draw the figures of results: marks with error bars, and a style for each estimator."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ STYLES: dict[str, dict] = {
 
 
 def plot(axes, places: Sequence[float], values: Sequence[Mean], **style) -> None:
-    """Draw means with their standard errors, where there are any: one seed's is NaN."""
+    """Draw means with their standard errors; the error of a single seed is NaN and not drawn."""
     errors = [value.error for value in values]
     axes.errorbar(places, [value.value for value in values], errors, capsize=3, **style)
 
 
 def signed(value: float, _: float) -> str:
-    """Return the label of a tick of an axis of differences."""
+    """Return the label of a tick on an axis of differences."""
     return f"{value:+g}".replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def legend_below(figure: Figure, axes, **style) -> None:
-    """Put the legend of one of the axes below all of them."""
+    """Put the legend of one panel below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, **style)

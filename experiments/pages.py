@@ -2,7 +2,7 @@
 
     python -m experiments.pages
 
-It reads nothing else: no run directory has to be there.
+The numbers in results/ are all that it reads; it needs no run directory.
 """
 
 import re
@@ -14,7 +14,7 @@ import pandas as pd
 
 matplotlib.use("Agg")
 
-from experiments import archive, bounds_tables, trials
+from experiments import archive, bounds_tables, markdown, trials
 from experiments.parser import Parser
 from experiments.sections import denoising, frey, long, mnist, regularization
 
@@ -31,15 +31,15 @@ SECTIONS = {
 }
 
 
-# Of every experiment's table; sections take others, too.
+# Every experiment's table has these columns; sections use others, too.
 COLUMNS = {"num_training_images", "epochs", "num_test_images", "num_samples", "log_likelihood"}
 
 
 def read(results: Path, experiment: str) -> pd.DataFrame:
-    """Return the numbers of an experiment, as the sections take them.
+    """Return the numbers of an experiment, in the form that the sections take.
 
     Raises:
-        ValueError: if its table is damaged, or has trials that are not declared.
+        ValueError: if its table is damaged, or has trials that experiments/trials.py lacks.
     """
     cells = archive.read(results, experiment)
     declared = {trial.name for trial in trials.select([experiment])}
@@ -60,7 +60,7 @@ def read(results: Path, experiment: str) -> pd.DataFrame:
 
 
 def read_all(results: Path) -> dict[str, pd.DataFrame]:
-    """Return the numbers of every experiment that has any, in the order of the page."""
+    """Return the numbers of each experiment that has some, in the order of the page."""
     found = {name: read(results, name) for name in SECTIONS}
     return {name: cells for name, cells in found.items() if not cells.empty}
 
@@ -70,24 +70,29 @@ def render(found: dict[str, pd.DataFrame]) -> str:
     lines = [
         "# Results",
         "",
-        "`make results` trains, measures and writes all of this; `make results-quick` makes a reduced version, in "
-        "minutes. `python -m experiments.pages` makes this page from the numbers in `results/`. ±, and a bar in a figure, is "
-        "a standard error over seeds where nothing else is said; differences are those of runs with equal seeds, in bold "
-        "where zero lies outside the 95 % interval of Student's t. If no difference were real, one in twenty of those whose "
-        "error is over seeds would still be in bold; where it is over seeds and images, with estimated degrees of freedom, "
-        "one or two in twenty with three seeds or more, and up to three with two. Where the cells of a row have different numbers of seeds, "
-        "the smallest is given.",
+        "`make results` trains, measures and writes everything on this page. `make results-quick` makes a reduced "
+        "version in minutes. `python -m experiments.pages` makes this page from the numbers in `results/`.",
+        "",
+        "How to read the tables and figures:",
+        "",
+        "- **±**, or a bar in a figure, is a standard error over seeds unless the text says otherwise.",
+        "- **Differences** compare runs with equal seeds.",
+        "- **Bold** differences are *significant* (5 % level): zero lies outside the 95 % interval of Student's t.",
+        "- If no difference were real, one in twenty would still be bold, provided that its error is over seeds. With "
+        "errors over seeds and images, whose degrees of freedom are estimated, one or two in twenty would be bold with "
+        "three seeds or more, and up to three with two seeds.",
+        "- If the cells of a row have different numbers of seeds, the last column has the smallest.",
         "",
     ]
     for name, cells in found.items():
         lines += SECTIONS[name][0](cells)
-    return "\n".join(lines).rstrip() + "\n"
+    return markdown.page(lines)
 
 
 def with_tables(text: str, tables: dict[str, list[str]]) -> str:
     """Return a page with the tables between its marks, <!-- table NAME --> and <!-- end -->.
 
-    A table without numbers says so, rather than keep those of other results.
+    A table without numbers becomes "Not measured.", so that no numbers of other results stay.
     """
 
     def filled(found: re.Match) -> str:
@@ -98,15 +103,15 @@ def with_tables(text: str, tables: dict[str, list[str]]) -> str:
 
 
 def write(results: Path, docs: Path) -> None:
-    """Write the page of results, that of the bounds if they were computed, and the figures.
+    """Write the page of results, the page of bounds if bounds were computed, and the figures.
 
     Raises:
-        ValueError: if there are no results, or damaged ones.
+        ValueError: if results are missing or damaged.
     """
     found = read_all(results)
     if not found:
         raise ValueError(
-            "--results must be a directory that experiments.run has written tables to. "
+            "--results must be a directory with tables that experiments.run wrote. "
             f"Received: {results}, without any."
         )
     pages = {"results.md": render(found)}
@@ -132,12 +137,16 @@ def write(results: Path, docs: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Write pages and figures; return 0, or 2 after a user's error."""
     parser = Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, help="[default: the repository's]")
-    parser.add_argument("--docs", type=Path, help="[default: the repository's, of its own results]")
+    parser.add_argument("--results", type=Path, help="tables [default: those of the repository]")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        help="where the pages go [default: the repository's docs, for its own results]",
+    )
     options = parser.parse_args(arguments)
     if options.results and not options.docs:
         parser.error(
-            "--docs must be given with --results: the repository's pages are of its own results. "
+            "--results needs --docs, because the repository's pages show its own results. "
             f"Received: --results {options.results} alone."
         )
     try:
@@ -146,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(" ".join(str(error).split()))
     except OSError as error:
         parser.error(
-            "--results must be a directory that can be read, --docs one that can be written to. "
+            "--results must be a readable directory, and --docs a writable one. "
             f"Received: {error}. Choose others."
         )
     return 0

@@ -4,7 +4,7 @@ import argparse
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose error messages are one line."""
 
     def error(self, message):
         """Print the message without the usage; the exit status is 2."""

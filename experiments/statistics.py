@@ -1,7 +1,7 @@
-"""Means of trials over seeds, their differences, and whether a difference is one.
+"""Means of trials over seeds, their differences, and which differences are significant.
 
-A difference is that of trials with equal seeds, stated with its standard error over seeds; it counts as
-one where zero lies outside the 95 % interval of Student's t.
+A difference compares trials with equal seeds and has a standard error over seeds. It is significant
+(5 % level) if zero lies outside the 95 % interval of Student's t.
 """
 
 import functools
@@ -15,7 +15,7 @@ import scipy.stats
 
 
 class Mean(NamedTuple):
-    """A mean over seeds, its standard error with its degrees of freedom, and the number of seeds."""
+    """A mean over seeds, its standard error and its degrees of freedom, and the number of seeds."""
 
     value: float
     error: float
@@ -26,20 +26,20 @@ class Mean(NamedTuple):
         return f"{self.value:.2f}" + (f" ± {self.error:.2f}" if self.num_seeds > 1 else "")
 
     @property
-    def is_certain(self) -> bool:
-        """Whether zero lies outside the 95 % interval of Student's t: with few seeds, a wide one."""
+    def is_significant(self) -> bool:
+        """Whether zero lies outside the 95 % interval of Student's t, which few seeds make wide."""
         if self.num_seeds < 2:
             return False
         return bool(abs(self.value) > scipy.stats.t.ppf(0.975, self.freedom) * self.error)
 
     @property
     def is_better(self) -> bool:
-        """Whether a difference is one for the better."""
-        return self.is_certain and self.value > 0
+        """Whether a difference is positive and significant."""
+        return self.is_significant and self.value > 0
 
 
 def mean(numbers: Iterable[float]) -> Mean:
-    """Return the mean of one value for each seed; of none it is NaN."""
+    """Return the mean of one value for each seed; without values it is NaN."""
     array = np.array(list(numbers), np.float64)
     if not len(array):
         return Mean(math.nan, math.nan, 0, 0)
@@ -48,7 +48,7 @@ def mean(numbers: Iterable[float]) -> Mean:
 
 
 def of_cell(cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the rows of a cell; none, with all columns, if it is not there."""
+    """Return the rows of a cell; a cell that is missing has no rows, but all columns."""
     return cells[cells["cell"] == name]
 
 
@@ -68,7 +68,7 @@ def over_seeds(rows: pd.DataFrame, key: str, *, of: str = "best") -> Mean:
 
 
 def in_common(*cells: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the rows of the seeds that all of some cells have."""
+    """Return the rows of each cell, for the seeds that all cells have."""
     seeds = set.intersection(*(set(rows["seed"]) for rows in cells))
     return [rows[rows["seed"].isin(seeds)] for rows in cells]
 
@@ -85,11 +85,12 @@ def difference(rows: pd.DataFrame, others: pd.DataFrame, key: str, *, of: str = 
 
 
 def effective_sizes(rows: pd.DataFrame, key: str) -> pd.Series:
-    """Return Kish's effective number of draws of an image: 1 where one of them has all the weight.
+    """Return Kish's effective number of draws for an image; it is 1 if one draw has all the weight.
 
     Args:
-        rows: of trials.
-        key: of ESTIMATORS. The column of its Monte Carlo error holds that of the mean over images.
+        rows: the rows of trials.
+        key: a key of ESTIMATORS. The column `{key}_monte_carlo_error` holds the error of the mean over
+            images.
     """
     draws, images = rows[ESTIMATORS[key].num_draws], rows[ESTIMATORS[key].num_images]
     squared = rows[f"{key}_monte_carlo_error"] ** 2 * images  # of one image, on average
@@ -97,7 +98,7 @@ def effective_sizes(rows: pd.DataFrame, key: str) -> pd.Series:
 
 
 def range_of(sizes: pd.Series) -> str:
-    """Return in words where effective numbers of draws are least and where most."""
+    """Return the smallest and the largest effective number of draws, in words."""
     return f"{sizes.min():.1f} to {sizes.max():.1f}"
 
 
@@ -105,7 +106,7 @@ def annealed(rows: pd.DataFrame, *, of: str = "best") -> pd.DataFrame:
     """Return annealed log p(x), one row for each seed, one column for each image.
 
     Raises:
-        ValueError: if trials are not of the same images.
+        ValueError: if trials have different images.
     """
     each = values(rows, "each", of=of)
     if any(not series.index.equals(each.iloc[0].index) for series in each):
@@ -120,13 +121,13 @@ def difference_annealed(
 
     Args:
         rows: trials of a cell.
-        others: those whose numbers are subtracted.
+        others: trials whose numbers are subtracted.
         of: "best" or "last" weights.
-        num_blocks: where images are frames of so many equal stretches of a video, which rather than
-            the frames are independent; 0 if all images are.
+        num_blocks: number of equal stretches of a video that the images come from. The stretches are
+            then taken to be independent, not the frames. 0 if all images are independent.
 
     Raises:
-        ValueError: if trials are not of the same images.
+        ValueError: if trials have different images.
     """
     rows, others = in_common(rows, others)
     if rows.empty:
@@ -139,13 +140,13 @@ def difference_annealed(
 
 
 _OTHER_IMAGES = (
-    "Trials whose annealed log p(x) is compared must be of the same test images. "
-    "Received: trials of different ones. Compare the images that both have."
+    "Trials whose annealed log p(x) is compared must have the same test images. "
+    "Received: trials with different ones. Compare the images that both have."
 )
 
 
 class Estimator(NamedTuple):
-    """How two cells' estimates of log p(x) are compared, what of, and how many draws and images."""
+    """How to compare two cells' estimates of log p(x), with the columns of their draws and images."""
 
     difference: Callable[..., Mean]
     label: str
@@ -165,15 +166,15 @@ ESTIMATORS = {
 
 
 def block_of(count: int, num_blocks: int) -> np.ndarray:
-    """Return the number of the block that each of `count` images in order is in."""
+    """Return which block each of `count` consecutive images is in."""
     return np.arange(count) * num_blocks // count
 
 
 def over_seeds_and_images(each: np.ndarray, blocks: np.ndarray) -> Mean:
     """Return the mean of differences [seeds, images], with the error over seeds and over images.
 
-    Images of one block are taken to differ together: the squares of blocks' sums are added, not those
-    of images. The degrees of freedom are those of Welch and Satterthwaite for a sum of two variances.
+    Images of one block are not independent, so the variance adds the squared sums of the blocks and
+    not of the images. The degrees of freedom follow Welch and Satterthwaite for a sum of two variances.
     """
     seeds, images = mean(each.mean(axis=1)), each.mean(axis=0)
     sums = np.bincount(blocks, images - seeds.value)
@@ -187,18 +188,21 @@ def over_seeds_and_images(each: np.ndarray, blocks: np.ndarray) -> Mean:
     return seeds._replace(error=math.sqrt(total), freedom=freedom)
 
 
-def certain(value: Mean) -> str:
-    """Return a difference as text, in bold if it is one."""
+def marked(value: Mean) -> str:
+    """Return a difference as text, in bold if it is significant."""
     if not value.num_seeds:
         return ""
     text = f"{value.value:+.2f}" + (f" ± {value.error:.2f}" if value.num_seeds > 1 else "")
-    return f"**{text}**" if value.is_certain else text
+    return f"**{text}**" if value.is_significant else text
 
 
 def verdict(differences: Iterable[Mean]) -> str:
-    """Return in words how many of the differences are for the better, and how many for the worse."""
+    """Return in words how many differences are significantly better, and how many worse."""
     found = [value for value in differences if value.num_seeds]
     better = sum(value.is_better for value in found)
-    worse = sum(value.is_certain for value in found) - better
-    undecided = len(found) - better - worse
-    return f"better in {better}, worse in {worse}, undecided in {undecided} of {len(found)}"
+    worse = sum(value.is_significant for value in found) - better
+    neither = len(found) - better - worse
+    return (
+        f"significantly better in {better} cells, significantly worse in {worse}, and neither in "
+        f"{neither} of {len(found)}"
+    )

@@ -270,13 +270,15 @@ class TestTables:
 
     def test_bold_is_beyond_the_interval_of_student(self):
         """The 97.5 % quantile of t is 4.303 with two degrees of freedom."""
-        assert statistics.certain(statistics.Mean(1.0, 0.232, 3, 2)) == "**+1.00 ± 0.23**"
-        assert statistics.certain(statistics.Mean(-1.0, 0.233, 3, 2)) == "-1.00 ± 0.23"
-        assert statistics.certain(statistics.Mean(1.0, math.nan, 1, 0)) == "+1.00"
+        assert statistics.marked(statistics.Mean(1.0, 0.232, 3, 2)) == "**+1.00 ± 0.23**"
+        assert statistics.marked(statistics.Mean(-1.0, 0.233, 3, 2)) == "-1.00 ± 0.23"
+        assert statistics.marked(statistics.Mean(1.0, math.nan, 1, 0)) == "+1.00"
 
-    def test_verdict_counts_what_is_certain(self):
+    def test_verdict_counts_what_is_significant(self):
         values = [statistics.Mean(v, 0.1, 3, 2) for v in (1.0, -1.0, -2.0, 0.2, 0.0)]
-        assert statistics.verdict(values) == "better in 1, worse in 2, undecided in 2 of 5"
+        assert statistics.verdict(values) == (
+            "significantly better in 1 cells, significantly worse in 2, and neither in 2 of 5"
+        )
 
     def test_error_of_annealed_differences_is_of_seeds_and_images(self, rng):
         effects = rng.normal(size=(3, 1)) + rng.normal(size=(1, 40))
@@ -300,7 +302,7 @@ class TestTables:
         welch = scipy.stats.ttest_ind(of_seeds, of_blocks, equal_var=False)
         assert clustered.freedom == pytest.approx(welch.df)
         same = statistics.difference_annealed(rows(base), rows(base))
-        assert (same.value, same.error, same.is_certain) == (0, 0, False)
+        assert (same.value, same.error, same.is_significant) == (0, 0, False)
 
     @pytest.mark.parametrize(("num_seeds", "most"), [(2, 3 / 20), (3, 2 / 20)])
     def test_chance_alone_is_bold_as_seldom_as_the_page_says(self, rng, num_seeds, most):
@@ -311,7 +313,7 @@ class TestTables:
             each = np.sqrt(share * num_seeds) * rng.normal(size=(*shape[:2], 1))
             each = each + np.sqrt((1 - share) * 100) * rng.normal(size=(shape[0], 1, 100))
             found = (statistics.over_seeds_and_images(x, np.arange(100)) for x in each)
-            rates.append(np.mean([value.is_certain for value in found]))
+            rates.append(np.mean([value.is_significant for value in found]))
         four_errors = 4 * np.sqrt(0.05 * 0.95 / 2000)
         assert 0.05 - four_errors < min(rates)
         assert max(rates) < most
@@ -341,8 +343,10 @@ class TestTables:
         lines = denoising.section(cells)
         assert "| DVAE | 2.5 % | 12.00 ± 2.00 | 12.00 ± 2.00 | 2 |" in lines
         assert "| DAE | 2.5 % | 9.00 | 9.00 | 1 |" in lines
-        assert "| DVAE beyond no noise | 2.5 % | +3.00 ± 2.00 | +3.00 ± 2.00 | 2 |" in lines
-        assert "| DVAE beyond DAE | 2.5 % | +1.00 | +1.00 | 1 |" in lines  # the seed that both have
+        assert (
+            "| DVAE minus DVAE without noise | 2.5 % | +3.00 ± 2.00 | +3.00 ± 2.00 | 2 |" in lines
+        )
+        assert "| DVAE minus DAE | 2.5 % | +1.00 | +1.00 | 1 |" in lines  # the seed that both have
         assert len(denoising.draw(cells).axes) == 2
 
     def test_study_rows_are_what_noise_adds(self):
@@ -363,7 +367,10 @@ class TestTables:
             assert lines.count(f"| static | 300 | 7 | 4 | {vae} | **+1.00 ± 0.00** |  | 2 |") == 2
         row = "| dynamic | 1,000 | 7 | 4 | -90.50 ± 0.50 |  | -4.00 ± 1.00 | 2 |"
         assert lines.count(row) == 2
-        text = "better in 1, worse in 0, undecided in 0 of 1 cells with static binarisation"
+        text = (
+            "Static binarisation: noise is significantly better in 1 cells, "
+            "significantly worse in 0, and neither in 0 of 1."
+        )
         assert sum(text in line for line in lines) == 4
         row = (
             "| -90.50 ± 0.50 | -94.50 ± 1.50 | -92.50 ± 0.50 | -94.50 ± 0.50 "
@@ -388,7 +395,7 @@ class TestTables:
         assert "| gaussian | 2.5 % | 13.50 ± 1.50 | +3.00 ± 1.00 |  |  |  | 0 |" in lines
         assert "| gaussian | 0 % | 5.50 ± 0.50 |  | 8.67 ± 6.84 |  | 2 |" in lines  # sampled
         assert "| discretized logistic | 5 % |  |  | -3.00 |  |  | 0 |" in lines
-        assert "random split adds on the 4 that both test" in "\n".join(lines)
+        assert "random split adds on the 4 frames that both test" in "\n".join(lines)
         of_leak = frey.draw(cells).axes[-1]
         heights = of_leak.containers[0][0].get_ydata()
         assert heights == pytest.approx([10.0, math.nan], nan_ok=True)  # of 0 and of 2.5 %
@@ -401,7 +408,7 @@ class TestTables:
         cells = table_of(cells | {"random-gaussian-0": {0: others}})
         lines = frey.section(cells)
         assert "| gaussian | 0 % | 10.00 |  | 20.00 |  |  | 1 |" in lines
-        assert "what the random one leaks cannot be told" in "\n".join(lines)
+        assert "The leak is unknown, because no frame is in both." in "\n".join(lines)
         assert len(frey.draw(cells).axes) == 1
         assert len(frey.draw(of_cell(cells, "contiguous-gaussian-0")).axes) == 1
 
@@ -672,8 +679,8 @@ class TestClaims:
         found = self.beyond_vae(cells, "annealed", "best")
         every = [value for values in found.values() for value in values]
         assert not any(value.is_better for value in every)
-        assert sum(value.is_certain for value in every) > len(every) / 2
-        assert all(high.is_certain for *_, high in found.values())
+        assert sum(value.is_significant for value in every) > len(every) / 2
+        assert all(high.is_significant for *_, high in found.values())
 
     def test_last_weights_gain_where_few_images_are_binarised_once(self, cells):
         found = self.beyond_vae(cells, "annealed", "last")
@@ -707,9 +714,9 @@ class TestClaims:
         for binarize, of in (("static", "best"), ("dynamic", "best"), ("dynamic", "last")):
             each = regularization.posteriors_of(cells, binarize)
             value = statistics.difference_annealed(each["mixture"], each["M=1"], of=of)
-            assert not value.is_certain
+            assert not value.is_significant
         assert beyond("M=1", "mixture").is_better
-        assert not beyond("mixture", "conditional").is_certain
+        assert not beyond("mixture", "conditional").is_significant
         assert beyond("conditional", "M=1").value < 0
 
     def test_importance_sampling_judges_the_encoder_too(self, cells):
@@ -745,7 +752,7 @@ class TestClaims:
                 noisy = of_cell(frey_cells, f"{split}-{family}-{level}")
                 found = frey.beyond_no_noise(noisy, base)
                 assert not found.is_better
-                assert found.is_certain == (split == "random" and level != "2_5")
+                assert found.is_significant == (split == "random" and level != "2_5")
 
     def test_random_split_leaks(self, frey_cells):
         leaks = [frey.leak(**of_splits) for *_, of_splits in frey.by_level(frey_cells)]
@@ -797,13 +804,13 @@ class TestClaims:
         for estimator in statistics.ESTIMATORS.values():
             for name in ("iwae", "mixture-diwae-salt_pepper-5"):
                 assert estimator.difference(of_cell(mnist_cells, name), noisy).is_better
-            assert not estimator.difference(mixture, single).is_certain
+            assert not estimator.difference(mixture, single).is_significant
 
     def test_most_noise_is_worse_on_mnist(self, mnist_cells):
         names = [f"dvae-{kind}-{level}" for kind in mnist.NOISES for level in (5, 10, 15)]
         for estimator in statistics.ESTIMATORS:
             beyond = [mnist.beyond_vae(mnist_cells, name, estimator) for name in names]
-            assert sum(value.is_certain for value in beyond) > len(names) / 2
+            assert sum(value.is_significant for value in beyond) > len(names) / 2
 
     @pytest.mark.parametrize("kind", mnist.NOISES)
     def test_no_kind_of_noise_is_better_on_mnist(self, mnist_cells, kind):

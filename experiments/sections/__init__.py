@@ -1,1 +1,1 @@
-"""What docs/results.md says of each experiment: its text with tables, and its figure."""
+"""The sections of docs/results.md: text, tables and figure of each experiment."""

@@ -1,4 +1,4 @@
-"""What denoising buys elsewhere: PSNR and a probe, beside an auto-encoder without KL term."""
+"""What denoising buys elsewhere: PSNR and a probe, beside an auto-encoder without a KL term."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from experiments import drawing
 from experiments.markdown import table
-from experiments.statistics import Mean, certain, level_of, mean, paired, values
+from experiments.statistics import Mean, level_of, marked, mean, paired, values
 
 
 class Measured(NamedTuple):
-    """How a measure of denoising is called, and what its numbers are multiplied by."""
+    """The names of a measure of denoising, and the factor of its numbers."""
 
     short: str
     label: str
@@ -26,7 +26,7 @@ MEASURES = {
 
 
 def denoised(cells: pd.DataFrame, kind: str, key: str, test_level: float) -> dict[float, pd.Series]:
-    """Return what was measured at a test level: training level -> a value for each seed."""
+    """Return a measure at one test level: training level -> a value for each seed."""
     of_kind = cells[cells["cell"].str.startswith(f"{kind}-")]
     found = {
         level_of(name): values(rows, f"{key}_at_{test_level:g}", of="last") * MEASURES[key].factor
@@ -55,7 +55,7 @@ def section(cells: pd.DataFrame) -> list[str]:
     }
 
     def add(what: str, level: float, row: list[Mean]) -> None:
-        differences.append((what, f"{level:g} %", *map(certain, row), row[0].num_seeds))
+        differences.append((what, f"{level:g} %", *map(marked, row), row[0].num_seeds))
 
     for kind, found in measured.items():
         for level in found[0]:
@@ -63,18 +63,22 @@ def section(cells: pd.DataFrame) -> list[str]:
             means.append((kind.upper(), f"{level:g} %", *row, row[0].num_seeds))
             if level and 0.0 in found[0]:
                 row = [paired(column[level], column[0.0]) for column in found]
-                add(f"{kind.upper()} beyond no noise", level, row)
+                add(f"{kind.upper()} minus {kind.upper()} without noise", level, row)
     pairs = list(zip(measured["dvae"], measured["dae"], strict=True))
     for level in measured["dvae"][0]:
         if all(level in dae for _, dae in pairs):
-            add("DVAE beyond DAE", level, [paired(dvae[level], dae[level]) for dvae, dae in pairs])
+            add("DVAE minus DAE", level, [paired(dvae[level], dae[level]) for dvae, dae in pairs])
     return [
         "## What denoising buys elsewhere",
         "",
-        f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {cells['epochs'].iloc[0]} epochs. The DAE, a denoising "
-        "auto-encoder, has the same architecture and training, and its latents are still sampled, but it has no KL term. PSNR in dB of the denoised image, "
-        "E[x|z] at the mean of q(z|x~), which is grey, against the clean one, which is binary. Probe: accuracy in % of a logistic regression fitted on the "
-        "latents of clean training images and tested on those of noisy test images. Weights after the last epoch.",
+        f"MNIST, mlp 784-200-200-50, salt-and-pepper noise, {cells['epochs'].iloc[0]} epochs, weights after the last "
+        "epoch. The DAE (denoising auto-encoder) has the same architecture and the same training. Its latents are "
+        "still sampled, but it has no KL term.",
+        "",
+        "- **PSNR**, in dB, compares the denoised image with the clean one. The denoised image is grey: it is E[x|z] at "
+        "the mean of q(z|x~). The clean image is binary.",
+        "- **Probe** is the accuracy, in %, of a logistic regression. It is fitted on the latents of clean training "
+        "images, and tested on the latents of noisy test images.",
         "",
         "![PSNR and probe accuracy against training noise](images/results-denoising.png)",
         "",

@@ -15,11 +15,11 @@ from experiments.statistics import (
     Mean,
     annealed,
     block_of,
-    certain,
     difference_annealed,
     effective_sizes,
     in_common,
     level_of,
+    marked,
     mean,
     of_cell,
     over_seeds,
@@ -29,13 +29,13 @@ from experiments.statistics import (
 
 SPLITS = ("contiguous", "random")
 LIKELIHOODS = ("gaussian", "discretized_logistic")
-# Of the leak: how far to the right, for errors would cover each other, and how it is drawn.
+# The leak of each likelihood: a shift to the right, so that error bars stay apart, and a style.
 LEAK_STYLES = {
     "gaussian": (0.0, {"fmt": "o-", "color": "0.1", "markersize": 5}),
     "discretized_logistic": (0.25, {"fmt": "s--", "color": "0.5", "markersize": 5}),
 }
 
-# Stretches of the video that frames are taken from; for the contiguous split, its test blocks.
+# The number of stretches of the video; the contiguous split has one test block in each.
 NUM_BLOCKS = 4
 
 
@@ -48,7 +48,7 @@ def _title(likelihood: str) -> str:
 
 
 def by_level(cells: pd.DataFrame) -> list[tuple[str, float, dict[str, pd.DataFrame]]]:
-    """Return likelihood, level of noise and split -> trials, a row of the tables each."""
+    """Return likelihood, level of noise, and split -> trials, for each row of the tables."""
     found = []
     names = cells["cell"].unique()
     for likelihood in LIKELIHOODS:
@@ -59,29 +59,29 @@ def by_level(cells: pd.DataFrame) -> list[tuple[str, float, dict[str, pd.DataFra
 
 
 def _table(cells: pd.DataFrame, estimator: str, beyond: Callable[..., Mean]) -> list[tuple]:
-    """Return the rows of a table of log p(x) and of what noise adds to it."""
+    """Return the rows of a table of log p(x) and its difference from training without noise."""
     rows: list[tuple] = [
-        ("likelihood", "noise", *(x for s in SPLITS for x in (f"{s}: log p(x)", "beyond no noise")))
+        ("likelihood", "noise", *(x for s in SPLITS for x in (f"{s}: log p(x)", "minus no noise")))
     ]
     for likelihood, level, of_splits in by_level(cells):
         row = [_words(likelihood), f"{level:g} %"]
         for split, seeds in of_splits.items():
             base = of_cell(cells, f"{split}-{likelihood}-0")
             row.append("" if seeds.empty else str(over_seeds(seeds, estimator)))
-            row.append(certain(beyond(seeds, base)) if level else "")
+            row.append(marked(beyond(seeds, base)) if level else "")
         rows.append(tuple(row))
     return rows
 
 
 def in_both(contiguous: pd.DataFrame, random: pd.DataFrame) -> np.ndarray:
-    """Return of each test frame of the contiguous split whether the random one tests it, too."""
+    """Return, for each test frame of the contiguous split, whether the random split tests it, too."""
     return annealed(contiguous).columns.isin(annealed(random).columns)
 
 
 def leak(contiguous: pd.DataFrame, random: pd.DataFrame) -> Mean:
     """Return what a random split adds to annealed log p(x), on the frames that both splits test.
 
-    The error is that over seeds and blocks of frames.
+    The error is over seeds and blocks of frames.
     """
     contiguous, random = in_common(contiguous, random)
     shared = in_both(contiguous, random)
@@ -104,38 +104,41 @@ def section(cells: pd.DataFrame) -> list[str]:
     _, *sampled = _table(cells, "log_likelihood", ESTIMATORS["log_likelihood"].difference)
     found = [of_splits for *_, of_splits in by_level(cells)]
     num_shared = max(in_both(**of_splits).sum() for of_splits in found)
-    leaks = [certain(leak(**of_splits)) for of_splits in found]
+    leaks = [marked(leak(**of_splits)) for of_splits in found]
     num_seeds = [min(x["seed"].nunique() for x in of_splits.values()) for of_splits in found]
     on_shared = (
-        f"the leak is what the random split adds on the {num_shared} that both test."
+        f"The leak is what the random split adds on the {num_shared} frames that both test."
         if num_shared
-        else "what the random one leaks cannot be told, for none of these frames is in both."
+        else "The leak is unknown, because no frame is in both."
     )
     return [
         "## Frey Faces: what the random split leaks",
         "",
-        f"mlp 560-200-200-20, {one['epochs']} epochs, Gaussian noise (100 % is the pixels' range), weights best by "
-        "validation bound, nats per image. Frames of a video resemble their neighbours: a random split tests on "
-        "neighbours of training images, a contiguous one at the edges of its blocks only. The Gaussian likelihood is a "
-        "density, the discretised logistic a probability: the two are not comparable.",
+        f"mlp 560-200-200-20, {one['epochs']} epochs, Gaussian noise (100 % is the pixels' range), best weights by "
+        "validation bound, nats per image.",
+        "",
+        "Frames of a video resemble their neighbours. A random split therefore tests on neighbours of training images. "
+        "A contiguous split does so only at the edges of its blocks. The Gaussian likelihood is a density and the "
+        "discretised logistic a probability, so the two are not comparable.",
         "",
         "![log p(x) against noise, by split and likelihood: the model alone, annealed, and with its encoder, by "
         "importance sampling; and the leak](images/results-frey.png)",
         "",
-        f"The model, by annealing: {one['num_annealed']} test images, {one['num_chains']} chains of "
-        f"{one['num_temperatures']} temperatures; the effective number of chains is "
-        f"{range_of(effective_sizes(cells, 'annealed'))}, so that the estimates are loose lower bounds. The errors of "
-        f"differences are those over seeds and images, where {NUM_BLOCKS} stretches of the video, rather than single "
-        "frames, are taken to be independent: on the contiguous split little is certain. Different splits test "
-        f"different frames; {on_shared}",
+        f"**The model, by annealing.** {one['num_annealed']} test images, {one['num_chains']} chains of "
+        f"{one['num_temperatures']} temperatures. The effective number of chains is "
+        f"{range_of(effective_sizes(cells, 'annealed'))}, so the estimates are loose lower bounds. Errors of "
+        f"differences are over seeds and images. They treat {NUM_BLOCKS} stretches of the video as independent, not "
+        "single frames. With so few, only large differences on the contiguous split would be significant. The two "
+        f"splits test different frames. {on_shared}",
         "",
         *table(
             (*head, "leak", "seeds"),
             *((*row, *ends) for row, *ends in zip(rows, leaks, num_seeds, strict=True)),
         ),
-        f"Model and encoder, by importance sampling: {one['num_samples']:,} samples, "
-        f"{one['num_test_images']} test images; the effective number of samples is "
-        f"{range_of(effective_sizes(cells, 'log_likelihood'))}: a loose lower bound. The errors are those over seeds.",
+        f"**Model and encoder, by importance sampling.** {one['num_samples']:,} samples, "
+        f"{one['num_test_images']} test images. The effective number of samples is "
+        f"{range_of(effective_sizes(cells, 'log_likelihood'))}, so these estimates are loose lower bounds, too. "
+        "Errors are over seeds.",
         "",
         *table(
             (*head, "seeds"),
@@ -157,7 +160,7 @@ def _draw_leaks(axes: Axes, leaks: dict[str, dict[float, Mean]]) -> None:
 
 
 def draw(cells: pd.DataFrame) -> Figure:
-    """Draw log p(x) against noise for each likelihood, and the leak of the random split if it is known."""
+    """Draw log p(x) against noise for each likelihood, and the random split's leak if it is known."""
     leaks: dict[str, dict[float, Mean]] = {}
     for likelihood, level, of_splits in by_level(cells):
         leaks.setdefault(likelihood, {})[level] = leak(**of_splits)

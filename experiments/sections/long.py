@@ -5,7 +5,7 @@ import pandas as pd
 from experiments.markdown import table
 from experiments.statistics import of_cell
 
-# Of others, for one stochastic layer: published values of log p(x) of the MNIST test set, in nats.
+# Published log p(x) of the MNIST test set with one stochastic layer, in nats.
 PUBLISHED = (
     ("VAE", "[Burda et al. (2016)](https://arxiv.org/abs/1509.00519), 50 latents", -86.76),
     ("IWAE, K=5", "[Burda et al. (2016)](https://arxiv.org/abs/1509.00519), 50 latents", -85.54),
@@ -55,12 +55,16 @@ def section(cells: pd.DataFrame) -> list[str]:
     return [
         "## Long runs, beside what is published",
         "",
-        f"One stochastic layer, 200-200 units with tanh, MNIST binarised dynamically, {samples:,} samples. Staged learning "
-        "rates are those of Burda et al. (2016), cosine ones end at 0. Doubly reparameterised is the gradient of Tucker "
-        "et al. (2019), with one sample that of [Roeder et al. (2017)](https://arxiv.org/abs/1703.09194). One run each; "
-        "± is the standard error over test images. The images are the same for everyone, but not how they were binarised, "
-        "nor the seed of the run; ± covers neither, so that small differences from others' figures mean nothing. The others train on 60,000 images for some 3,280 epochs, in "
-        "batches of 20; here 5,000 of those images choose the best epoch.",
+        f"One stochastic layer, 200-200 units with tanh, MNIST binarised dynamically, {samples:,} samples.",
+        "",
+        "- **Learning rate.** Staged rates follow Burda et al. (2016), cosine rates end at 0.",
+        "- **Gradient.** The doubly reparameterised gradient is that of Tucker et al. (2019). With one sample it is "
+        "the gradient of [Roeder et al. (2017)](https://arxiv.org/abs/1703.09194).",
+        "- **Error.** Each number is from one run, and ± is the standard error over test images. Everyone has the same "
+        "test images, but binarisation and seed differ. ± covers neither, so small differences from others' numbers "
+        "mean nothing.",
+        "- **Training images.** The others train on 60,000 images for some 3,280 epochs, in batches of 20. Here, 5,000 "
+        "of those images are held out to choose the best epoch.",
         "",
         *table(*rows),
     ]

@@ -10,11 +10,11 @@ from experiments.markdown import table
 from experiments.statistics import (
     ESTIMATORS,
     Mean,
-    certain,
     difference_annealed,
     effective_sizes,
     in_common,
     level_of,
+    marked,
     of_cell,
     over_seeds,
     range_of,
@@ -26,7 +26,7 @@ WEIGHTS = {
     "last": "the weights after the last epoch",
 }
 POSTERIORS = ("conditional", "mixture")
-# By binarisation, training images and level of noise in percent.
+# Keys: binarisation, number of training images, level of noise in percent.
 Study = dict[tuple[str, int, float], pd.DataFrame]
 
 
@@ -41,12 +41,12 @@ def study_of(cells: pd.DataFrame) -> Study:
 
 
 def _levels(study: Study) -> list[float]:
-    """Return the levels of noise that there is any of."""
+    """Return the levels of noise, without 0."""
     return sorted({level for *_, level in study if level})
 
 
 def beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, float], Mean]:
-    """Return what noise adds to log p(x), of every cell whose VAE is there."""
+    """Return what noise adds to log p(x), for each cell whose VAE was measured."""
     return {
         (binarize, count, level): ESTIMATORS[estimator].difference(rows, base, of=of)
         for (binarize, count, level), rows in study.items()
@@ -55,7 +55,7 @@ def beyond_vae(study: Study, estimator: str, of: str) -> dict[tuple[str, int, fl
 
 
 def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
-    """Return the table of what each level of noise adds, below a sentence that counts."""
+    """Return a table of what each level of noise adds, below a count of significant differences."""
     levels = _levels(study)
     differences = beyond_vae(study, estimator, of)
     rows: list[tuple] = [
@@ -77,27 +77,26 @@ def _table_of_levels(study: Study, estimator: str, of: str) -> list[str]:
             rows.append(
                 (binarize, f"{count:,}", f"{epochs:,}", -(-epochs // every),
                  over_seeds(base, estimator, of=of),
-                 *(certain(beyond[x]) if x in beyond else "" for x in levels),
+                 *(marked(beyond[x]) if x in beyond else "" for x in levels),
                  min((value.num_seeds for value in beyond.values()), default=base["seed"].nunique()))
             )  # fmt: skip
         if found:
-            verdicts.append(f"{verdict(found)} cells with {binarize} binarisation")
-    counted = f" Noise is {'; '.join(verdicts)}." if verdicts else ""
-    return [f"{WEIGHTS[of].capitalize()}.{counted}", "", *table(*rows)]
+            verdicts.append(f" {binarize.capitalize()} binarisation: noise is {verdict(found)}.")
+    return [f"{WEIGHTS[of].capitalize()}.{''.join(verdicts)}", "", *table(*rows)]
 
 
 def posteriors_of(cells: pd.DataFrame, binarize: str) -> dict[str, pd.DataFrame]:
-    """Return the study's VAE, M=1 and M=5 without and with the mixture, of the seeds that all have."""
+    """Return VAE, M=1, and M=5 without and with the mixture, for the seeds that all have."""
     names = ("0", "15", *(f"15_{posterior}" for posterior in POSTERIORS))
     found = [of_cell(cells, f"{binarize}-1000-{name}") for name in names]
     return dict(zip(("VAE", "M=1", "conditional", "mixture"), in_common(*found), strict=True))
 
 
 def _table_of_posteriors(cells: pd.DataFrame) -> list[str]:
-    """Return the table of the mixture bound beside the same number of corruptions without it."""
+    """Return a table of the mixture bound, beside the same number of corruptions without it."""
     lines: list[tuple] = [
-        ("binarisation", "weights", "VAE", "M=1", "M=5, conditional", "M=5, mixture", "conditional beyond M=1",
-         "mixture beyond M=1", "mixture beyond conditional", "seeds")
+        ("binarisation", "weights", "VAE", "M=1", "M=5, conditional", "M=5, mixture", "conditional minus M=1",
+         "mixture minus M=1", "mixture minus conditional", "seeds")
     ]  # fmt: skip
     for binarize in ("static", "dynamic"):
         found = posteriors_of(cells, binarize)
@@ -106,7 +105,7 @@ def _table_of_posteriors(cells: pd.DataFrame) -> list[str]:
         for of in WEIGHTS:
             means = [over_seeds(rows, "annealed", of=of) for rows in found.values()]
             beyond = [
-                certain(difference_annealed(found[name], found[other], of=of))
+                marked(difference_annealed(found[name], found[other], of=of))
                 for name, other in (
                     ("conditional", "M=1"), ("mixture", "M=1"), ("mixture", "conditional")
                 )
@@ -115,11 +114,11 @@ def _table_of_posteriors(cells: pd.DataFrame) -> list[str]:
     if len(lines) == 1:
         return []
     return [
-        "### Does the tighter bound give the regularisation back?",
+        "### Does the tighter bound undo the regularisation?",
         "",
-        "1,000 training images, 15 % noise; annealed log p(x). Conditional, M=5 is the bound of M=1 with its gradient "
-        "averaged over five noises in each step; the mixture bound is a tighter one. The first difference shows what "
-        "averaging does, the last what the tighter bound adds to it.",
+        "1,000 training images, 15 % noise; annealed log p(x). The conditional bound with M=5 is the bound of M=1, "
+        "with its gradient averaged over five corruptions in each step. The mixture bound is a tighter one. The first "
+        "difference shows what averaging does. The last one shows what the tighter bound adds to it.",
         "",
         *table(*lines),
     ]
@@ -134,30 +133,34 @@ def section(cells: pd.DataFrame) -> list[str]:
     lines = [
         "## Where corruption helps the likelihood, and where it does not",
         "",
-        "Is corruption a regulariser, which pays where images are few, or where their pixels are always the same? Does "
-        "drawing the pixels anew do the same work? Does a tighter bound undo it? [Choosing "
-        "noise](noise.md#does-noise-raise-the-likelihood) answers in words.",
+        "Does corruption regularise where images are few, or where their pixels never change? Does drawing the pixels "
+        "anew do the same work? Does a tighter bound undo it? [Choosing "
+        "noise](noise.md#does-noise-raise-the-likelihood) gives the answers in words.",
         "",
-        "MNIST, mlp 784-200-200-50 with tanh, salt-and-pepper noise, bound elbo; nats. Static: "
-        "each training image is binarised once, as the authors did; dynamic: anew for each step. The epochs "
-        "are the same for all levels of noise. The best weights are those of the best validation, by the bound that "
-        "was trained, on the 5,000 images that are held out from training: 55,000 are all the others. The VAE's column "
-        "is log p(x), the others what noise adds to it. Seeds differ in weights, noise and binarisation; the N training "
-        "images are the first N for all of them, and the test images are the same: what is found is found for these "
-        "images.",
+        "MNIST, mlp 784-200-200-50 with tanh, salt-and-pepper noise, bound elbo; nats per image.",
+        "",
+        "- **Static** binarisation draws the pixels of each training image once, as the authors did. **Dynamic** "
+        "binarisation draws them anew for each step.",
+        "- **Epochs** are the same for all levels of noise.",
+        "- **The best weights** have the best validation value of the trained bound. Validation uses 5,000 images that "
+        "are held out from training. The other 55,000 are the largest training set.",
+        "- **The VAE's column** is log p(x). The other columns show what noise adds to it.",
+        "- **Seeds** differ in weights, noise and binarisation. All seeds train on the first N images and have the same "
+        "test images, so the results hold for these images.",
         "",
         "![What noise adds to log p(x), against the number of training images: of the model alone, annealed, and with "
         "its encoder, by importance sampling](images/results-regularization.png)",
         "",
         "### The model: log p(x) by annealing",
         "",
-        "Annealed importance sampling starts from the prior and knows nothing of the encoder. It, too, is a lower bound "
-        f"in expectation, but one of the decoder alone. {one['num_annealed']} test images, "
-        f"{one['num_chains']} chains of {one['num_temperatures']} temperatures; the effective "
-        f"number of chains is {range_of(effective_sizes(cells, 'annealed'))}: the smaller, the looser the bound. The "
-        "error of a difference is that over seeds and images, its degrees of freedom by Welch and Satterthwaite. The "
-        f"VAE's column has its error over seeds; that over images is {range_of(errors)} nats, most of "
-        "which cancels in differences on the same images.",
+        "Annealed importance sampling starts from the prior and does not use the encoder. Its estimate, too, is a lower "
+        f"bound in expectation, but it depends on the decoder alone. We took {one['num_annealed']} test images and "
+        f"{one['num_chains']} chains of {one['num_temperatures']} temperatures. The effective number of chains is "
+        f"{range_of(effective_sizes(cells, 'annealed'))}; the smaller it is, the looser the bound.",
+        "",
+        "The error of a difference is over seeds and images, with degrees of freedom after Welch and Satterthwaite. The "
+        f"error in the VAE's column is over seeds. Its error over images is {range_of(errors)} nats, most of which "
+        "cancels in differences on the same images.",
         "",
     ]
     for of in WEIGHTS:
@@ -165,11 +168,11 @@ def section(cells: pd.DataFrame) -> list[str]:
     lines += [
         "### Model and encoder: log p(x) by importance sampling",
         "",
-        f"{one['num_samples']} samples of the encoder's posterior, "
-        f"{one['num_test_images']:,} test images. This is how likelihoods are usually compared: a lower bound that "
-        "depends on the encoder, too. The effective number of samples is "
-        f"{range_of(effective_sizes(cells, 'log_likelihood'))}, and tends to be smallest where few images trained the "
-        "encoder; a difference is then in part one of encoders. Errors are those over seeds, on these test images.",
+        f"We took {one['num_samples']} samples of the encoder's posterior, on {one['num_test_images']:,} test images. "
+        "Likelihoods are usually compared in this way. The estimate is a lower bound that depends on the encoder, too. "
+        f"The effective number of samples is {range_of(effective_sizes(cells, 'log_likelihood'))}. It tends to be "
+        "smallest where few images trained the encoder; a difference is then in part a difference between encoders. "
+        "Errors are over seeds, on these test images.",
         "",
     ]
     for of in WEIGHTS:
@@ -206,7 +209,7 @@ def draw(cells: pd.DataFrame) -> Figure:
             axes.yaxis.set_major_formatter(drawing.signed)
             axes.set_title(f"{binarize} binarisation\n{weights}", fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
-        line[0].set_ylabel("log p(x) beyond the VAE's, nats")
+        line[0].set_ylabel("log p(x) minus the VAE's, nats")
     for axes in panels[1]:
         axes.set_xlabel("training images")
     drawing.legend_below(figure, panels[0, 0], title="salt and pepper")
