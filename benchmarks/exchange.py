@@ -1,11 +1,11 @@
-"""Train MNIST at one commit with the random numbers of another, to find what made the bound differ.
+"""Train MNIST at one commit with random numbers of another, to find what changed the bound.
 
     git worktree add ../earlier 8b4461c && git worktree add ../later ae87cda
     python benchmarks/exchange.py ../earlier ../later --order earlier --noise later --seed 0
 
-The first checkout trains: any commit from 8b4461c to c1967b0. `--order` says where the order of the
-images comes from, `--noise` the corruption and the latents; "own" exchanges nothing. It prints a row
-of same_bound_runs.json.
+The first checkout trains; it may be any commit from 8b4461c to c1967b0. `--order` says whose image
+order it takes, and `--noise` whose corruption and latents. "own" exchanges nothing. The script prints
+a row of same_bound_runs.json.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def same_noise_bound(model, x: np.ndarray, level: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("earlier", type=Path, help="checkout that trains")
-    parser.add_argument("later", type=Path, help="checkout that gives other random numbers")
+    parser.add_argument("later", type=Path, help="checkout with the other random numbers")
     parser.add_argument("--order", choices=("own", "earlier", "later", "numpy"), default="own")
     parser.add_argument("--noise", choices=("own", "later"), default="own")
     parser.add_argument("--epochs", type=int, default=20)

@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py
 
-Every size is trained on random binary images, and timed after the epoch that compiles. Memory is that
-of a new process for each measurement. The result goes to benchmarks/growth.json.
+Each size trains on random binary images. The first epoch compiles and is not timed. Each measurement
+of memory has a process of its own. The result goes to benchmarks/growth.json.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def random_images(count: int, side: int) -> np.ndarray:
 
 
 def fit(num_images: int, num_epochs: int, *, side: int = 28, **fields) -> Clock:
-    """Train the configuration that `fields` make; the first epoch compiles."""
+    """Train a configuration with these fields; the first epoch compiles."""
     config = defaults.resolve(Options(dataset="mnist", **fields))
     split = datasets.Split(random_images(num_images, side))
     steps = datasets.steps_per_epoch(split, config.batch_size)
@@ -88,7 +88,7 @@ def fit(num_images: int, num_epochs: int, *, side: int = 28, **fields) -> Clock:
 
 
 def time_of(name: str, value: int) -> float:
-    """Return milliseconds a step; of an epoch where the number of images varies."""
+    """Return the milliseconds of a step, or of an epoch if the number of images varies."""
     # As many steps as take about equally long, in whole calls of TensorFlow.
     power = 2 if name == "image_side" else 1
     steps = max(256 * SWEEPS[name][0] ** power // value**power, 8)
@@ -114,7 +114,7 @@ def peak_mib() -> float:
 
 
 def memory_of_likelihood(num_samples: int) -> float:
-    """Return the MiB that log p(x) of 300 images adds at its peak."""
+    """Return the MiB that log p(x) of 300 images adds at the peak."""
     encoder, decoder = networks.mlp((28, 28, 1), 50)
     images = random_images(300, 28).astype(np.float32) / 255
     likelihood.importance_sampling(encoder, decoder, images[:1], num_samples=1)
@@ -124,7 +124,7 @@ def memory_of_likelihood(num_samples: int) -> float:
 
 
 def memory_of_training(batch_size: int, num_samples: int) -> float:
-    """Return the MiB that three steps of iwae with K samples add at their peak."""
+    """Return the MiB that three steps of iwae with K samples add at the peak."""
     before = resident_mib()
     fit(batch_size * 3, 1, batch_size=batch_size, num_samples=num_samples, objective="iwae")
     return round(peak_mib() - before)
@@ -138,7 +138,7 @@ MEASUREMENTS = {
 
 
 def in_new_process(name: str, *arguments):
-    """Return what a measurement returns in a process of its own."""
+    """Run a measurement in a process of its own, and return its result."""
     words = [sys.executable, __file__, "--measure", name, *map(str, arguments)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     result = json.loads(done.stdout.splitlines()[-1])

@@ -1,12 +1,11 @@
 """Speed and memory of the importance-sampled log p(x), beside its arithmetic and pythae's get_nll.
 
     python benchmarks/likelihood.py                       # this project and the arithmetic floor
-    python benchmarks/likelihood.py --pythae-python PATH  # and pythae, from an environment with it
+    python benchmarks/likelihood.py --pythae-python PATH  # and pythae, from its environment
 
-The network is the mlp 784-200-200-50. The floor is the floating-point operations of the decoder's
-matrix products over the rate of a large one, measured in the same run. pythae pins older versions
-of what this project uses, so that it lives in an environment of its own. The result goes to
-benchmarks/likelihood.json.
+The network is the mlp 784-200-200-50. The floor is the time of the decoder's matrix products at the
+rate of a large product in the same run. pythae pins older versions of this project's requirements, so
+it needs an environment of its own. The result goes to benchmarks/likelihood.json.
 """
 
 import argparse
@@ -77,7 +76,7 @@ def matmul_rate() -> float:
 
 
 def resident_gib() -> float:
-    """Return the largest resident memory of this process so far."""
+    """Return the peak resident memory of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -85,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--pythae-python", help="interpreter of an environment with pythae")
+    parser.add_argument("--pythae-python", help="Python of an environment with pythae")
     parser.add_argument("--pythae-images", type=int, default=100)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))

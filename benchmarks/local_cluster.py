@@ -1,4 +1,4 @@
-"""Several workers on this machine: the environment of each, on ports that are free."""
+"""Environments for several workers on this machine, on free ports."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def environments(count: int) -> list[dict[str, str]]:
-    """Return the environment of each of `count` workers, with the TF_CONFIG that names them all."""
+    """Return the environment of each of `count` workers; its TF_CONFIG names them all."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))

@@ -1,9 +1,9 @@
-"""Whether memory stays flat: 200 epochs as train.py runs them, and thousands of requests to the server.
+"""Does memory stay flat over 200 epochs of train.py, and over thousands of requests to the server?
 
     python benchmarks/memory.py
 
-Resident memory, and its medians by quarter, go to benchmarks/memory.json: it moves up and down by what
-checkpoints and arenas hold for a while, so that a slope would mostly say where they stood in the end.
+Resident memory and its medians by quarter go to benchmarks/memory.json. Memory rises and falls with
+what checkpoints and arenas hold for a while. A slope would mostly show where they stood at the end.
 """
 
 import http.client
@@ -28,7 +28,7 @@ EVERY = 20  # requests between two measurements
 
 
 class Memory(keras.callbacks.Callback):
-    """Notes the resident memory after each epoch."""
+    """Records the resident memory after each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Memory(keras.callbacks.Callback):
 
 
 def summarize(mib: list[float], unit: str, each: int) -> dict:
-    """Return the resident memory, a measurement for each so many units, and how it moved."""
+    """Return the resident memory, measured every `each` units, and its medians by quarter."""
     quarters = np.array_split(np.array(mib), 4)
     return {
         f"{unit}s_apart": each,
@@ -60,7 +60,7 @@ def of_training(run_dir: str) -> dict:
 
 
 def of_serving(export_dir: Path) -> dict:
-    """Ask a server in a process of its own, one request after the other."""
+    """Send requests to a server in a process of its own, one after the other."""
     with running_server(export_dir) as (address, process):
         connection = http.client.HTTPConnection(address)
         rng = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""How random the order of the training images is: between epochs and between seeds.
+"""How random is the order of the training images, between epochs and between seeds?
 
     python benchmarks/order.py
 
-Four orders go through the same measurements: those of commits 8b4461c and 96ea7c0, the order of the
-code that is here, and NumPy's permutations. The result goes to benchmarks/order.json.
+It measures four orders in the same way: those of commits 8b4461c and 96ea7c0, that of this checkout,
+and NumPy's permutations. The result goes to benchmarks/order.json.
 """
 
 import itertools
@@ -25,7 +25,7 @@ NUM_EPOCHS, NUM_SEEDS = 20, 6
 
 
 def order_of_8b4461c(seed: int) -> list[np.ndarray]:
-    """Return the order of every epoch at 8b4461c: the seed of an epoch is [a constant, its number]."""
+    """Return the order of each epoch at 8b4461c, whose seed is [a constant, the epoch's number]."""
     order_seed = tf.random.split([seed, 0], 2, alg="philox")[0]
     return [
         tf.random.experimental.index_shuffle(
@@ -38,7 +38,7 @@ def order_of_8b4461c(seed: int) -> list[np.ndarray]:
 
 
 def order_of_96ea7c0(seed: int) -> list[np.ndarray]:
-    """Return the order of every epoch at 96ea7c0: one shuffle, with a seed of its own."""
+    """Return the order of each epoch at 96ea7c0: one shuffle with a seed of its own."""
     (order_seed,) = randomness.split(randomness.as_seed(seed), 1)
     return [
         tf.random.experimental.index_shuffle(
@@ -51,7 +51,7 @@ def order_of_96ea7c0(seed: int) -> list[np.ndarray]:
 
 
 def present_order(seed: int) -> list[np.ndarray]:
-    """Return the order of every epoch, read from batches of images that hold their own numbers."""
+    """Return the order of each epoch today, read from images that hold their own numbers."""
     numbers = np.arange(NUM_IMAGES, dtype=np.float32).reshape(-1, 1, 1, 1)
     steps = NUM_IMAGES // BATCH_SIZE
     batches = datasets.training_batches(datasets.Split(numbers), BATCH_SIZE, seed=seed)
@@ -67,14 +67,14 @@ def numpy_order(seed: int) -> list[np.ndarray]:
 
 
 def batch_of_each_image(order: np.ndarray) -> np.ndarray:
-    """Return the number of the batch that holds image i, for every i: [NUM_IMAGES]."""
+    """Return the number of the batch that holds image i, for each i: [NUM_IMAGES]."""
     batch = np.empty(NUM_IMAGES, int)
     batch[order] = np.arange(NUM_IMAGES) // BATCH_SIZE
     return batch
 
 
 def shared_pairs(first: np.ndarray, second: np.ndarray) -> float:
-    """Return how many pairs of images share a batch in both orders, over what chance expects."""
+    """Return how many pairs of images share a batch in both orders, relative to chance."""
     num_batches = NUM_IMAGES // BATCH_SIZE
     counts = np.bincount(first * num_batches + second, minlength=num_batches**2)
     expected = NUM_IMAGES * (BATCH_SIZE - 1) ** 2 / (NUM_IMAGES - 1) / 2

@@ -1,6 +1,8 @@
 """Write docs/speed.md and its figures from the JSON files of the benchmarks.
 
-python -m benchmarks.pages
+    python -m benchmarks.pages
+
+It runs no benchmark.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Whether a change of the code has changed what training reaches: MNIST's bound before and after.
+"""Has a change of the code changed what training reaches? MNIST's bound before and after.
 
     python benchmarks/same_bound.py --before COMMIT --data-dir TFDS_DIRECTORY
 
-Both versions train `train.py --dataset mnist` for some epochs with several seeds; the earlier one is
-checked out beside. Means and standard errors go to benchmarks/same_bound.json.
+Both versions run `train.py --dataset mnist` for some epochs with several seeds; the earlier one runs
+in a worktree. Means and standard errors go to benchmarks/same_bound.json.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python benchmarks/serving.py
 
-The network is that of `train.py --dataset mnist`, the mlp 784-200-200-50. Throughput at batch 64
-through TensorFlow's C API, the session that TensorFlow Serving uses, stands beside the same matrix
-products and nothing else in a TensorFlow function: they take turns in one process, called from one
-thread and from one for each core; the ratio is the median over the turns. Then 1,000 requests of
-one image over 8 threads go to `python -m dvae_tf.serve`. The result goes to benchmarks/serving.json.
+The network is that of `train.py --dataset mnist`, the mlp 784-200-200-50. `denoise` runs at batch 64
+through TensorFlow's C API, the session that TensorFlow Serving uses. It takes turns with the same
+matrix products alone in a TensorFlow function, in one process. Both are called from one thread, and
+from one thread for each core. The ratio is the median over the turns. Then 1,000 requests of one image
+go over 8 threads to `python -m dvae_tf.serve`. The result goes to benchmarks/serving.json.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SIZE = 784
 
 
 def matmuls():
-    """Return a function of flat images: the products of encoder and decoder, nothing else."""
+    """Return a function of flat images: the matrix products of encoder and decoder alone."""
     import tensorflow as tf
 
     def weights(*sizes):
@@ -56,7 +56,7 @@ def matmuls():
 
 
 def throughput(version_dir: Path, batch: int, callers: int, repeats: int, calls: int) -> dict:
-    """Return images per second of both from so many threads at a time, and their ratio."""
+    """Return the images per second of both, called from several threads, and their ratio."""
     import numpy as np
     import tensorflow as tf
     from c_api import Session
@@ -101,7 +101,7 @@ def throughput(version_dir: Path, batch: int, callers: int, repeats: int, calls:
 
 @contextlib.contextmanager
 def running_server(export_dir: Path) -> Iterator[tuple[str, int]]:
-    """Serve an export in a process of its own; yield its address and the number of the process."""
+    """Serve an export in a process of its own; yield its address and process number."""
     command = [sys.executable, "-m", "dvae_tf.serve", str(export_dir), "--port", "0"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -114,7 +114,7 @@ def running_server(export_dir: Path) -> Iterator[tuple[str, int]]:
 
 
 def latency(export_dir: Path, requests: int, threads: int) -> dict:
-    """Return quantiles of the time that requests to the web server take, in milliseconds."""
+    """Return quantiles of the latency of requests to the web server, in milliseconds."""
     import numpy as np
 
     with running_server(export_dir) as (address, _):

@@ -1,9 +1,9 @@
-"""Where the time of `python train.py --dataset frey --noise gaussian` goes, from start to export.
+"""Where `python train.py --dataset frey --noise gaussian` spends its time, from start to export.
 
     python benchmarks/startup.py --data-dir TFDS_DIRECTORY
 
-The command itself runs, in a process of its own, with clocks around its parts. Medians over the
-repeats go to benchmarks/startup.json.
+The command runs in a process of its own, with clocks around its parts. Medians over the repeats go to
+benchmarks/startup.json.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT = BENCHMARKS.parent
 
 
 def run_with_clocks(arguments: list[str]) -> None:
-    """Run train.py in this process, and print when each part of it was done."""
+    """Run train.py in this process, and print when each part was done."""
     started = float(os.environ["STARTED"])
     done: dict[str, float] = {}
 

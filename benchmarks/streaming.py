@@ -1,11 +1,11 @@
-"""Resident memory while training on a folder of 200,000 images that are read as they are needed.
+"""Resident memory of training on a folder of 200,000 images, which are read during training.
 
     python benchmarks/streaming.py
 
-Two folders of random 28 x 28 images, a large one and one of 2,000, are trained on for equally many
-steps with `--cache none`, and the small one with `--cache memory`, by the functions that train.py calls,
-each in a process of its own. Memory after each call of TensorFlow goes to benchmarks/streaming.json.
-What an epoch adds, the small folder shows: it has many.
+It trains with `--cache none` on the large folder and on one of 2,000 images, for equally many steps.
+It also trains on the small folder with `--cache memory`. Images are random, 28 x 28. Each training
+calls the functions of train.py in a process of its own. The small folder has many epochs, so it shows
+what an epoch adds. Memory after each call of TensorFlow goes to benchmarks/streaming.json.
 """
 
 import argparse
@@ -32,7 +32,7 @@ FOLDER_SIZE = 2_000
 
 
 class Memory(keras.callbacks.Callback):
-    """Notes step and resident memory after each call of TensorFlow."""
+    """Records step and resident memory after each call of TensorFlow."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def measure(folder: str, cache: str, num_steps: int, run_dir: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=200_000)
-    parser.add_argument("--steps", type=int, default=8_000, help="of 100 images each")
+    parser.add_argument("--steps", type=int, default=8_000, help="steps of 100 images")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -3,10 +3,10 @@
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/training.py --data-dir TFDS_DIRECTORY --pythae-python PATH
 
-Every contender trains the same network on the same images with the same noise, bound, optimiser
-and precision (see `workloads`), in a process of its own; they take turns, several times. Medians,
-ratios and ranges go to benchmarks/training.json; `pages.py` draws them.
-The run fails if contenders differ in their number of parameters or, beyond noise, in their loss.
+All contenders train the same network on the same images with the same noise, bound, optimiser and
+precision (see `workloads`). They take turns, several times, each in a process of its own. Medians,
+ratios and ranges go to benchmarks/training.json; `pages.py` draws them. The run fails if contenders
+differ in the number of parameters, or in loss by more than their noise.
 """
 
 import argparse
@@ -47,7 +47,7 @@ LOSS_ERRORS, LOSS_TOLERANCE = 4, 0.01
 
 
 def flop_per_step(workload: Workload) -> float | None:
-    """Return the operations of the matrix products, forward and backward; None for convolutions."""
+    """Return the FLOP of the matrix products, forward and backward; None for convolutions."""
     if workload.network != "mlp":
         return None
     a, b = HIDDEN
@@ -58,7 +58,7 @@ def flop_per_step(workload: Workload) -> float | None:
 
 
 def run_contender(name: str, workload_name: str, images: Path, epochs: int, seed: int) -> None:
-    """Run one contender in this process, and print what it measured."""
+    """Run one contender in this process, and print its measurements."""
     import importlib
 
     module, variant = CONTENDERS[name]
@@ -68,7 +68,7 @@ def run_contender(name: str, workload_name: str, images: Path, epochs: int, seed
 
 
 def standard_error(values: list[float]) -> float:
-    """Return the standard error of a mean; infinite for one value, which says nothing of it."""
+    """Return the standard error of a mean; it is infinite for a single value."""
     if len(values) < 2:
         return math.inf
     return statistics.stdev(values) / math.sqrt(len(values))
@@ -109,7 +109,7 @@ def summarize(name: str, results: list[dict], ceiling: float) -> dict:
 
 
 def check_same_work(summary: dict) -> list[str]:
-    """Return where contenders did other work than this project's."""
+    """Return, in words, where contenders did other work than this project."""
     problems = []
     for name, workload in summary.items():
         contenders = workload["contenders"]
@@ -130,12 +130,12 @@ def main() -> int:
     """Run the benchmark; return 1 if contenders did different work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="directory of TensorFlow Datasets")
-    parser.add_argument("--pythae-python", help="interpreter of an environment with pythae")
+    parser.add_argument("--pythae-python", help="Python of an environment with pythae")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs of each run")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    parser.add_argument("--draft", action="store_true", help="print, and write no files")
+    parser.add_argument("--draft", action="store_true", help="print the results, write no files")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -2,9 +2,10 @@
 
     python benchmarks/workers.py
 
-A step of one global batch is shared by 1, 2 and 4 processes of this machine, which share its cores, too,
-and speak over its loopback interface, whose counter tells the traffic (Linux). Beside them, training
-in one process as usual: compiled by XLA, many steps in a call. It writes benchmarks/workers.json.
+1, 2 and 4 processes of this machine share each global batch, and the machine's cores. They talk over
+the loopback interface, whose counter gives the traffic (Linux only). For comparison, one process
+trains without a strategy: compiled by XLA, with many steps in a call. The result goes to
+benchmarks/workers.json.
 """
 
 import argparse
@@ -32,7 +33,7 @@ WORKERS = (0, 1, 2, 4)  # 0: without a distribution strategy
 
 
 def loopback_bytes() -> int:
-    """Return the bytes that this machine has sent to itself so far."""
+    """Return the bytes sent over the loopback interface so far."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name.strip() == "lo":
@@ -41,7 +42,7 @@ def loopback_bytes() -> int:
 
 
 def train_here(network: str) -> dict:
-    """Train in this process, which may be one of several."""
+    """Train in this process, alone or as one of several."""
     import keras
     from growth import random_images
 
@@ -80,7 +81,7 @@ def train_here(network: str) -> dict:
 
 
 def train_with(count: int, network: str) -> dict:
-    """Train with so many processes, and return what the first one measured."""
+    """Train with several processes, and return what the first one measured."""
     words = [sys.executable, __file__, "--train", network]
     processes = [
         subprocess.Popen(

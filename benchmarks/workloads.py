@@ -1,4 +1,4 @@
-"""What is trained in the benchmark: the same network, noise, bound and steps for every contender."""
+"""Workloads of the benchmark: network, noise, bound and steps, the same for all contenders."""
 
 from dataclasses import dataclass
 

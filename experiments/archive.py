@@ -1,10 +1,10 @@
 """The numbers of finished trials: one table for each experiment, in results/.
 
-NAME.csv has a row for each trial and its best or last weights; NAME.npz what was measured of single
-images; NAME.json what the trials are, each setting once for all that share it.
+NAME.csv has a row for the best and a row for the last weights of each trial. NAME.npz has the values of
+single images. NAME.json describes the trials, and names a setting once if all trials share it.
 
-Several processes may record trials at once: a lock on the directory lets them in one by one, and every
-file appears by one rename. NAME.json is written last and read first: a trial counts once it is named
+Several processes may record trials at once: a lock on the directory lets them in one by one, and each
+file appears by one rename. NAME.json is written last and read first. A trial counts once it is named
 there, so one whose process was killed in between is recorded again.
 """
 
@@ -31,7 +31,7 @@ Settings = dict[str, Any]
 
 
 class DamagedError(ValueError):
-    """A file in results/ is damaged, or is something else."""
+    """A file in results/ is damaged, or is not a table of results."""
 
 
 @dataclass
@@ -46,11 +46,11 @@ class _Table:
 def read(results: Path, experiment: str) -> pd.DataFrame:
     """Return the numbers of an experiment, a row for each cell, seed and weights, in this order.
 
-    Beside the columns of the CSV there are the settings of each trial, and in `each` what was measured
-    of single images: a Series with the digests of the images as its index.
+    Beside the columns of the CSV it has the settings of each trial. The column `each` holds the values
+    of single images: a Series whose index has the digests of the images.
 
     Raises:
-        DamagedError: if a file is damaged, or is something else.
+        DamagedError: if a file is damaged, or is not a table of results.
     """
     table = _load(results, experiment)
     if not table.rows:
@@ -71,10 +71,10 @@ def read(results: Path, experiment: str) -> pd.DataFrame:
 
 
 def settings_of(results: Path, experiment: str) -> dict[str, Settings]:
-    """Return what the recorded trials of an experiment are: trial -> setting -> value.
+    """Return the settings of the recorded trials of an experiment: trial -> setting -> value.
 
     Raises:
-        DamagedError: if the file is damaged, or is something else.
+        DamagedError: if the file is damaged, or is not a table of results.
     """
     path = results / f"{experiment}.json"
     with _said(path):
@@ -89,17 +89,17 @@ def settings_of(results: Path, experiment: str) -> dict[str, Settings]:
 
 
 def record(results: Path, experiment: str, trial: str, settings: Settings, rows: list[Row]) -> None:
-    """Write the numbers of a trial, in place of those it has.
+    """Write the numbers of a trial; they replace its earlier numbers.
 
     Args:
-        results: a directory, which is made if there is none.
+        results: a directory; it is made if missing.
         experiment: the name of the table.
         trial: the name of its cell, "-", and its seed.
-        settings: what the trial is, as JSON values.
-        rows: one for each of its weights; `each` and `digests` are of single images.
+        settings: of the trial, as JSON values.
+        rows: one for each of its weights; `each` and `digests` have an entry for each image.
 
     Raises:
-        DamagedError: if the table is.
+        DamagedError: if the table is damaged.
     """
     cell, _, seed = trial.rpartition("-")
     results.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def read_bounds(results: Path) -> pd.DataFrame:
     """Return the numbers of docs/bounds.md: a row for each model, level, M and quantity.
 
     Raises:
-        DamagedError: if the file is damaged, or is something else.
+        DamagedError: if the file is damaged, or is not a table of results.
     """
     path = results / "bounds.csv"
     if not path.exists():
@@ -137,7 +137,7 @@ def read_bounds(results: Path) -> pd.DataFrame:
 
 
 def record_bounds(results: Path, found: dict[str, tuple[Settings, list[Row]]]) -> None:
-    """Write what models are and the numbers of their bounds, in place of those that they have.
+    """Write models' settings and the numbers of their bounds; they replace earlier ones.
 
     Raises:
         DamagedError: if a file is damaged.
@@ -159,7 +159,7 @@ def record_bounds(results: Path, found: dict[str, tuple[Settings, list[Row]]]) -
 
 
 def _rows(path: Path) -> list[Row]:
-    """Return the rows of a CSV file, none of them cut off."""
+    """Return the rows of a CSV file; a row that is cut off is an error."""
     with _said(path):
         text = path.read_text()
         head, *lines = csv.reader(io.StringIO(text), strict=True)
@@ -169,7 +169,7 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _frame(rows: list[Row], *, words: tuple[str, ...]) -> pd.DataFrame:
-    """Return rows of texts with numbers in all columns but some."""
+    """Return rows of texts as a table, with numbers in all columns except `words`."""
 
     # pandas' own parser rounds differently from one version to the next.
     def number(text: str) -> float:
@@ -204,7 +204,7 @@ def _load(results: Path, experiment: str) -> _Table:
 
 @contextlib.contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one sentence that says what to do."""
+    """Turn any error of a damaged file into a message of one line with a remedy."""
     try:
         yield
     except DamagedError:
@@ -251,7 +251,7 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _npz(each: dict[tuple[str, str], Each]) -> bytes:
-    """Return values and digests as arrays; the ends of shorter rows are 0 and ""."""
+    """Return values and digests as arrays; shorter rows are filled up with 0 and ""."""
     keys = sorted(each)
     sets = sorted({tuple(each[key][1]) for key in keys})
     size = max(map(len, sets))
@@ -284,7 +284,7 @@ def _unpacked(path: Path) -> dict[tuple[str, str], Each]:
 
 
 def _json(settings: dict[str, Settings]) -> str:
-    """Return settings with those that all trials share once, and one line for each cell's others."""
+    """Return settings as JSON: shared ones once, and one line for the others of each cell."""
     of_all = list(settings.values())
     shared = {
         name: value

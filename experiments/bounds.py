@@ -3,8 +3,8 @@
     python -m experiments.bounds                  # a linear-Gaussian model: closed forms
     python -m experiments.bounds RUN_DIR          # and a trained one: its mixture bound against M
 
-They go to results/bounds.csv, and what they are of to results/bounds.json; `experiments.pages` makes
-tables and a figure of them.
+The numbers go to results/bounds.csv, and the description of the models to results/bounds.json.
+`experiments.pages` makes tables and a figure from them.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ NUM_DRAWS = 40_000
 def best_encoder(model: LinearGaussian, sigma: float) -> LinearGaussian:
     """Return the model at a level of noise with the encoder that maximises L_dvae over p(x).
 
-    It is the regression of the true posterior's mean on the corrupted x~, with variances that are the
+    Its mean is the regression of the true posterior's mean on the corrupted x~. Its variances are the
     inverses of the true precision's diagonal.
     """
     precision = np.eye(model.W.shape[1]) + model.W.T @ model.W / model.s**2
@@ -45,9 +45,9 @@ def best_encoder(model: LinearGaussian, sigma: float) -> LinearGaussian:
 
 
 def mixture_gain(model: LinearGaussian, x: np.ndarray, m: int, rng) -> np.ndarray:
-    """Return draws, one for each row of x, of what the mixture bound has beyond L_dvae: [N].
+    """Return draws of the mixture bound minus L_dvae, one for each row of x: [N].
 
-    log p(x, z) is in both: what is left is the mean of log q_m(z_m) - log (1/M) sum_j q_j(z_m).
+    log p(x, z) cancels; the mean of log q_m(z_m) - log (1/M) sum_j q_j(z_m) is left.
     """
     noisy = x[:, None] + model.sigma * rng.normal(size=(len(x), m, len(model.b)))
     means = noisy @ model.A.T + model.c  # [N, M, L]
@@ -59,9 +59,9 @@ def mixture_gain(model: LinearGaussian, x: np.ndarray, m: int, rng) -> np.ndarra
 
 
 def linear_gaussian(num_draws: int = NUM_DRAWS) -> tuple[Settings, list[Row]]:
-    """Return what the model is, and its bounds at every level of noise.
+    """Return the model's settings, and its bounds at each level of noise.
 
-    They are log p, L_cvae, L_dvae and mixture bounds, averaged over p(x), in nats; and I(x~; z | x).
+    They are log p, L_cvae, L_dvae and mixture bounds, averaged over p(x), and I(x~; z | x); in nats.
     """
     rng = np.random.default_rng(0)
     model = LinearGaussian.make()
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Compute and write the numbers; return 0, or 2 after a user's error."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", nargs="?", type=Path, help="a run of train.py on MNIST")
-    parser.add_argument("--results", type=Path, help="[default: the repository's]")
+    parser.add_argument("--results", type=Path, help="tables [default: those of the repository]")
     options = parser.parse_args(arguments)
     results = options.results or ROOT / "results"
     try:

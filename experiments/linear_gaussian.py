@@ -1,4 +1,4 @@
-"""A denoising VAE in which every term is Gaussian: what tests and docs/bounds.md compare with, in NumPy.
+"""A denoising VAE in which every term is Gaussian, in NumPy: the oracle of tests and docs/bounds.md.
 
 p(z) = N(0, I),  p(x|z) = N(W z + b, s^2 I),  p(x~|x) = N(x, sigma^2 I),
 q(z|x~) = N(A x~ + c, diag(d^2)),  hence  q~(z|x) = N(A x + c, diag(d^2) + sigma^2 A A^T).

@@ -1,4 +1,4 @@
-"""What is measured of a trained model: the numbers that tables and figures are made of."""
+"""Measurements of a trained model: the numbers behind the tables and figures."""
 
 import hashlib
 from pathlib import Path
@@ -29,11 +29,11 @@ _NUM_IN_MIXTURES = 500  # images
 
 
 def measure(cell: Cell, run: Run) -> list[Row]:
-    """Return the numbers of a trained run, a row for its best and one for its last weights.
+    """Return the numbers of a trained run, one row for its best and one for its last weights.
 
     Args:
-        cell: what is to be measured.
-        run: trained; its model has the weights after the last epoch.
+        cell: says what to measure.
+        run: a trained run; its model has the weights after the last epoch.
     """
     history = run.directory.read_history()
     of_both: Row = {
@@ -56,7 +56,7 @@ def measure(cell: Cell, run: Run) -> list[Row]:
 
 
 def _columns(name: str, measured: dict[str, Any]) -> Row:
-    """Return a measured number's mean and errors as columns; the number of images is one of its own."""
+    """Return a measured number's mean and errors as columns, without its number of images."""
     errors = ("standard_error", "monte_carlo_error")
     columns = {f"{name}_{error}": measured[error] for error in errors if error in measured}
     return {name: measured["mean"]} | columns
@@ -111,7 +111,7 @@ def _denoising(
     test: datasets.Split,
     levels: tuple[float, ...],
 ) -> Row:
-    """Return PSNR, and the accuracy of a probe fitted on clean images, at every level of noise."""
+    """Return PSNR, and the accuracy of a probe fitted on clean images, at each level of noise."""
     some = probes.probed_examples(model, train, _NUM_PROBED, _SEED)
     latents, _ = features.posterior(model, some.as_float(), _BATCH)
     probe = probes.fit_linear_probe(latents, np.asarray(some.labels))
@@ -130,7 +130,7 @@ def _denoising(
 
 
 def mixtures(run_dir: Path) -> tuple[Settings, list[Row]]:
-    """Return what a model is, and its mixture bound against M on its first test images, in nats.
+    """Return a model's settings, and its mixture bound against M on the first test images, in nats.
 
     Raises:
         ConfigurationError: if the directory does not hold a run with noise on MNIST.

@@ -1,8 +1,8 @@
 """Train and measure the experiments' runs.
 
-Every run is trained by the functions of train.py in a process of its own, on its share of the cores,
-and leaves a run directory below --runs, and its numbers in the tables RESULTS/EXPERIMENT.*. Runs
-whose numbers are there already are skipped; runs that were stopped are resumed.
+Each run calls the functions of train.py in a process of its own, on its share of the cores. It leaves a
+run directory below --runs, and its numbers in the tables RESULTS/EXPERIMENT.*. Runs whose numbers are
+there already are skipped; runs that were stopped are resumed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def is_done(trial: trials.Trial, results: Path) -> bool:
-    """Whether the numbers of a trial are there, and those of a trial as it is declared now.
+    """Whether the numbers of a trial are there, and belong to the trial as it is declared now.
 
     Raises:
         ValueError: if the table is damaged.
@@ -51,13 +51,13 @@ def resolved(trial: trials.Trial) -> Configuration:
 
 
 def declaration(trial: trials.Trial) -> archive.Settings:
-    """Return what a trial is but for its seed; a default that has changed makes it another one."""
+    """Return a trial's settings without its seed; a changed default makes it another trial."""
     settings = _settings(resolved(trial), trial.cell.measure)
     return {"with_kl": trial.cell.with_kl} | settings
 
 
 def _settings(config: Options, measure: trials.Measure) -> archive.Settings:
-    """Return settings as JSON values, each under the name of what it belongs to."""
+    """Return settings as JSON values, named `configuration.KEY` and `measure.KEY`."""
     found = {f"configuration.{k}": v for k, v in configuration.to_dict(config).items()}
     del found["configuration.seed"]  # in the trial's name
     found |= {f"measure.{k}": v for k, v in dataclasses.asdict(measure).items()}
@@ -70,7 +70,7 @@ def train_and_measure(
     """Train a trial in this process, or finish it, and write its numbers.
 
     Raises:
-        ConfigurationError: if the run directory is that of another trial.
+        ConfigurationError: if the run directory belongs to another trial.
     """
     from experiments.measure import measure
 
@@ -100,7 +100,7 @@ def train_and_measure(
 
 
 def shares(jobs: int) -> list[list[int]]:
-    """Return the cores of each of so many runs at a time."""
+    """Return the cores of each of `jobs` runs that go on at a time."""
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = sorted(os.sched_getaffinity(0)) if has_affinity else range(os.cpu_count() or 1)
     size = max(len(cores) // jobs, 1)
@@ -108,19 +108,23 @@ def shares(jobs: int) -> list[list[int]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is not done yet; return 0, 1 if a run failed, 2 after a user's error, 130 if stopped."""
+    """Run what is not done yet; return 0, 1 after a failed run, 2 for a usage error, 130 if stopped."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "experiments", nargs="*", help=", ".join(trials.EXPERIMENTS) + "; all of them"
+        "experiments", nargs="*", help=", ".join(trials.EXPERIMENTS) + " [default: all]"
     )
-    parser.add_argument("--quick", action="store_true", help="a version of minutes")
-    parser.add_argument("--runs", type=Path, help="[default: runs/experiments, or runs/quick]")
+    parser.add_argument("--quick", action="store_true", help="run a reduced version, in minutes")
     parser.add_argument(
-        "--results", type=Path, help="[default: the repository's, or runs/quick/results]"
+        "--runs", type=Path, help="run directories [default: runs/experiments, or runs/quick]"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="tables [default: those of the repository, or runs/quick/results]",
     )
     parser.add_argument("--data-dir", help="directory of TensorFlow Datasets")
     parser.add_argument("--jobs", type=int, help="runs at a time [default: one for each core]")
-    parser.add_argument("--list", action="store_true", help="print what is done, and what is to do")
+    parser.add_argument("--list", action="store_true", help="list what is done and what is to do")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""What trials there are, as data: cells of tables, each trained with several seeds.
+"""The trials, as data: cells of tables, each trained with several seeds.
 
-An experiment is a list of cells. A cell is what differs between its trials and those of other cells:
-fields of `dvae_tf.runs.options.Options`, and what is measured of the trained model.
+An experiment is a list of cells. A cell has options of training (`dvae_tf.runs.options.Options`) and
+says what to measure. Its trials differ in their seeds alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,15 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What is measured of a trained model.
+    """What to measure of a trained model.
 
     Args:
-        num_importance_samples: of log p(x) and the bounds of each test image.
+        num_importance_samples: samples for log p(x) and the bounds of each test image.
         limit: the first N test images; None takes all.
-        last: measure the weights after the last epoch, beside the best by validation bound.
-        test_levels: levels of the training's kind of noise at which PSNR and probes are measured.
-        num_annealed: of how many test images, evenly spaced, log p(x) is annealed, too. Where few
-            images train an encoder, importance sampling with it tells of it rather than of p(x).
+        last: measure the weights after the last epoch, too, beside the best by validation bound.
+        test_levels: levels at which PSNR and probes are measured, with the kind of noise of training.
+        num_annealed: the number of test images, evenly spaced, whose log p(x) is also annealed. If few
+            images trained the encoder, importance sampling judges the encoder rather than p(x).
     """
 
     num_importance_samples: int = 5000
@@ -34,10 +34,10 @@ class Cell:
     """Trials that differ in their seeds alone.
 
     Args:
-        experiment: the table that it belongs to.
+        experiment: the table that the cell belongs to.
         name: unique in its experiment; the name of its trials without their seeds.
-        flags: fields of `Configuration`.
-        measure: what is measured of each trial.
+        flags: fields of `dvae_tf.runs.options.Options`.
+        measure: what to measure of each trial.
         num_seeds: trials with seeds 0, 1, ...
         with_kl: False trains a denoising auto-encoder: the KL term has weight 0.
     """
@@ -59,12 +59,12 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """Its name in the table of its experiment."""
+        """The trial's name in the table of its experiment."""
         return f"{self.cell.name}-{self.seed}"
 
     @property
     def name(self) -> str:
-        """Where its run directory lies, below that of all."""
+        """The path of its run directory, below that of all runs."""
         return f"{self.cell.experiment}/{self.label}"
 
     @property
@@ -73,7 +73,7 @@ class Trial:
 
     @property
     def command(self) -> str | None:
-        """The command that trains it; a denoising auto-encoder has none."""
+        """The command that trains it; None for a denoising auto-encoder."""
         if not self.cell.with_kl:
             return None
         words = ["python", "train.py"]
@@ -109,7 +109,7 @@ def mnist() -> Iterable[Cell]:
 
 
 def frey() -> Iterable[Cell]:
-    """Frey Faces: Gaussian noise, two likelihoods, and the split that leaks beside one that does not."""
+    """Frey Faces: Gaussian noise, two likelihoods, and a split that leaks beside one that does not."""
     for split in ("contiguous", "random"):
         for likelihood in ("gaussian", "discretized_logistic"):
             for level in (0.0, 0.025, 0.05, 0.075, 0.1):
@@ -124,15 +124,15 @@ def frey() -> Iterable[Cell]:
                 )
 
 
-# By number of training images: enough steps for what overfits to do so.
+# By number of training images: enough steps for overfitting to show.
 STUDY_EPOCHS = {300: 2000, 1000: 1000, 5000: 300, 55_000: 40}
 
 
 def regularization() -> Iterable[Cell]:
     """Where corruption helps the likelihood: binarisation x training images x level of noise.
 
-    And, at one of its places, whether a tighter bound does. Noise on few images has three seeds, the
-    rest two.
+    For 1,000 images and 15 % noise there are also bounds with M=5, which have two seeds. Of the
+    others, cells with at most 1,000 images have three seeds, the rest two.
     """
 
     def cell(
@@ -191,10 +191,10 @@ def denoising() -> Iterable[Cell]:
 
 
 def long() -> Iterable[Cell]:
-    """Long runs without noise, with the learning rate of Burda et al. (2016) and one that ends at 0.
+    """Long runs without noise, with the learning rate of Burda et al. (2016) or one that ends at 0.
 
-    The latter with the gradient that has no noise where the encoder is exact (Roeder et al., 2017, for
-    one sample; Tucker et al., 2019, for more), and with fewer and larger steps: hours fewer.
+    Runs that end at 0 use the gradient without noise where the encoder is exact (Roeder et al., 2017,
+    for one sample; Tucker et al., 2019, for more). Their steps are fewer and larger, which saves hours.
     """
     cosine = {
         "objective": "iwae",
@@ -221,7 +221,7 @@ EXPERIMENTS: dict[str, Callable[[], Iterable[Cell]]] = {
     "long": long,
 }
 
-# Of `make results-quick`: some cells of every table that takes no hours, to see that all of it works.
+# `make results-quick` trains some cells of each table that does not take hours, as a check.
 _QUICK_CELLS = {
     "mnist": ("vae", "dvae-salt_pepper-5", "iwae", "mixture-salt_pepper-5"),
     "frey": (

@@ -1,4 +1,4 @@
-"""A JAX loop as one would write it: a jitted call a step, or an epoch in one scan."""
+"""A JAX loop as one would write it: one jitted call for each step, or an epoch in one scan."""
 
 import itertools
 import time

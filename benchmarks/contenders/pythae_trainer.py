@@ -1,7 +1,7 @@
 """pythae's own trainer on an equal network.
 
-It has no noise and binarises nothing, so that it does less than the others: its images are binarised
-beforehand, and its loss is that of a VAE.
+It has no noise and no dynamic binarisation, so it does less work than the others. Its images are
+binarised beforehand, and its loss is that of a VAE.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A PyTorch loop as one would write it: data on hand, one gather a batch; eager or compiled."""
+"""A PyTorch loop as one would write it: data in memory, one gather a batch; eager or compiled."""
 
 import itertools
 import os

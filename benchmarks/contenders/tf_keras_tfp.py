@@ -1,4 +1,4 @@
-"""Keras 2 with tfp.layers, as TensorFlow Probability's own tutorial of a VAE has it."""
+"""Keras 2 with tfp.layers, as in TensorFlow Probability's own VAE tutorial."""
 
 import time
 
