@@ -1,5 +1,6 @@
 """Sphinx's configuration: `make docs`."""
 
+import re
 import sys
 from collections import _tuplegetter
 from pathlib import Path
@@ -27,5 +28,11 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
     return True if isinstance(obj, _tuplegetter) else None
 
 
+def _escape(app, what, name, obj, options, lines: list[str]) -> None:
+    """Escape the star of shapes such as [..., *event_shape], which begins no emphasis."""
+    lines[:] = [re.sub(r"(?<=[\[ ])\*(?=\w+\])", r"\\*", line) for line in lines]
+
+
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", _escape)
     app.connect("autodoc-skip-member", _skip)

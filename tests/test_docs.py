@@ -23,6 +23,12 @@ import tables
 import yaml
 from conftest import ROOT
 
+from dvae_tf.corruptions import CORRUPTIONS
+from dvae_tf.kinds import KINDS
+from dvae_tf.likelihoods import LIKELIHOODS
+from dvae_tf.networks import NETWORKS
+from dvae_tf.priors import PRIORS
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a page takes for granted.
@@ -107,6 +113,9 @@ def workspace(tmp_path_factory, data_directory):
 @pages_with("sh", "python")
 def test_code_of_a_page_runs(page, workspace, data_directory, monkeypatch):
     monkeypatch.chdir(workspace)
+    for registry in (CORRUPTIONS, KINDS, LIKELIHOODS, NETWORKS, PRIORS):
+        # What a page registers is gone afterwards.
+        monkeypatch.setattr(registry, "_entries", dict(registry))
     names = NAMES.get(page.name, dict)()
     environment = os.environ | {"PATH": f"{workspace / 'bin'}:{os.environ['PATH']}"}
     if data_directory is not None:
