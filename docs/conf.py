@@ -30,7 +30,7 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
 
 def _escape(app, what, name, obj, options, lines: list[str]) -> None:
     """Escape the star of shapes such as [..., *event_shape], which begins no emphasis."""
-    lines[:] = [re.sub(r"(?<=[\[ ])\*(?=\w+\])", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"(?<=[\[ ])\*(?=\w+[\],])", r"\\*", line) for line in lines]
 
 
 def setup(app) -> None:
