@@ -78,8 +78,8 @@ def render(found: dict[str, pd.DataFrame]) -> str:
         "- **±**, or a bar in a figure, is a standard error over seeds unless the text says otherwise.",
         "- **Differences** compare runs with equal seeds.",
         "- **Bold** differences are *significant* (5 % level): zero lies outside the 95 % interval of Student's t.",
-        "- If no difference were real, one in twenty would still be bold, provided that its error is over seeds. With "
-        "errors over seeds and images, whose degrees of freedom are estimated, one or two in twenty would be bold with "
+        "- If no difference were real, one in twenty would still be bold, provided that its error is over seeds. Errors "
+        "over seeds and images have estimated degrees of freedom. With these, one or two in twenty would be bold with "
         "three seeds or more, and up to three with two seeds.",
         "- If the cells of a row have different numbers of seeds, the last column has the smallest.",
         "",
