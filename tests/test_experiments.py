@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from benchmarks import pages as speed
 from dvae_tf import datasets, likelihood
+from dvae_tf.data import holding_out
 from dvae_tf.runs import command_line, defaults, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
@@ -431,7 +432,7 @@ class TestTables:
     def test_blocks_are_those_of_the_contiguous_split(self):
         """The test frames are in order, and apart where one block ends and the next begins."""
         count, size = 1965, 196
-        frames = datasets._blocks(count, size, 2)[1]
+        frames = holding_out._blocks(count, size, 2)[1]
         blocks = statistics.block_of(size, frey.NUM_BLOCKS)
         assert np.array_equal(np.diff(frames) > 1, np.diff(blocks) > 0)
 

@@ -405,3 +405,26 @@ def test_examples_of_any_size_are_refused(tmp_path):
     decoder = keras.Model(latent, layers.IndependentNormal(5)(keras.layers.Dense(10)(latent)))
     with pytest.raises(ValueError, match="must take examples of one size"):
         export.export(DVAE(encoder, decoder), tmp_path, version=1)
+
+
+def test_a_likelihood_that_does_not_know_the_shape_of_its_moments(rng, tmp_path):
+    """TFP's Laplace computes the standard deviation's shape in the graph."""
+
+    def laplace(parameters):
+        loc, raw = tf.split(tf.reshape(parameters, [-1, 4, 3, 2]), 2, axis=-1)
+        return tfd.Independent(tfd.Laplace(loc, layers.positive(raw)), 3)
+
+    keras.saving.register_keras_serializable("tests")(laplace)
+    encoder, _ = networks.mlp((4, 3, 1), LATENTS, hidden=(8,))
+    latent = keras.Input((LATENTS,))
+    decoder = keras.Model(
+        latent, layers.DistributionLayer(laplace)(keras.layers.Dense(24, name="parameters")(latent))
+    )
+    version, run = load(DVAE(encoder, decoder), tmp_path)
+    described = json.loads((version / "signature.json").read_text())["signatures"]["denoise"]
+    assert described["outputs"]["stddev"]["shape"] == [None, 4, 3, 1]
+    image = rng.random((2, 4, 3, 1)).astype(np.float32)
+    kernel, bias = decoder.get_layer("parameters").get_weights()
+    raw = (encoder(image).mean().numpy() @ kernel + bias).reshape(2, 4, 3, 2)[..., 1:]
+    expected = np.sqrt(2) * (layers.SCALE_FLOOR + np.logaddexp(0, raw))
+    np.testing.assert_allclose(run("denoise", {"image": image})["stddev"], expected, rtol=1e-5)

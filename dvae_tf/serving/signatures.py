@@ -119,7 +119,7 @@ class Signatures:
         """Return the mean of p(x|z)."""
         given = names.nest_of(self.latent_names, inputs)
         z, valid = finite.guarded(given, self.latent_spec)
-        outputs = names.named(self.example_names, self._model.decoder(z).mean())
+        outputs = names.named(self.example_names, self._shaped(self._model.decoder(z).mean()))
         answer = finite.answer(outputs, valid)
         del answer["valid"]
         return answer
@@ -131,7 +131,7 @@ class Signatures:
             tf.ensure_shape(seed, _SEED.shape),
             of=self.latent_spec,
         )
-        return names.named(self.example_names, self._model.decoder(z).mean())
+        return names.named(self.example_names, self._shaped(self._model.decoder(z).mean()))
 
     def score(self, seed, **inputs):
         """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) a row."""
@@ -176,7 +176,13 @@ class Signatures:
         return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
 
     def _named_examples(self, what: str, nest) -> dict[str, tf.Tensor]:
-        return names.named(names.of_nest(self.example_spec, what), nest)
+        return names.named(names.of_nest(self.example_spec, what), self._shaped(nest))
+
+    def _shaped(self, nest):
+        """Return examples whose shape is that of the spec: not every distribution knows its own."""
+        return tf.nest.map_structure(
+            lambda x, spec: tf.ensure_shape(x, spec.shape), nest, self.example_spec
+        )
 
     def _named_latents(self, what: str, nest) -> dict[str, tf.Tensor]:
         return names.named(names.of_nest(self.latent_spec, what), nest)
