@@ -1,13 +1,18 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test lint docs results results-quick clean
+.PHONY: train test test-all lint docs results results-quick clean
 
 train: .venv/installed
 	$(BIN)/python train.py
 
+# Lint, types, import order, and the tests that every change needs: minutes.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Everything: the rest are pages' code, kills and full disks, clusters, browsers, loaders, real data.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -612,6 +612,7 @@ class TestFrey:
             datasets.load("frey", data_dir=str(tmp_path))
 
 
+@pytest.mark.slow
 class TestDataOfRecord:
     def test_frey(self, tfds_dir):
         dataset = datasets.load("frey", data_dir=str(tfds_dir))

@@ -110,6 +110,7 @@ def workspace(tmp_path_factory, data_directory):
     return path
 
 
+@pytest.mark.slow
 @pages_with("sh", "python")
 def test_code_of_a_page_runs(page, workspace, data_directory, monkeypatch):
     monkeypatch.chdir(workspace)

@@ -22,6 +22,8 @@ from dvae_tf.kinds import KINDS
 from dvae_tf.runs import building
 from dvae_tf.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--num-importance-samples", "20", "--limit", "40", "--noise-levels", "0", "0.2"]
 FAST = [*SMALL, "--num-annealed", "0"]
 SECTIONS = captions.sections(KINDS["image"]())

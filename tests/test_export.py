@@ -106,6 +106,7 @@ def test_signature_json_says_what_the_signatures_are(exported, signatures):
                 assert np.nanmax(values) <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "network"), [("mixed_bfloat16", networks.conv), ("mixed_float16", networks.mlp)]
 )
@@ -407,6 +408,7 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
 
+    @pytest.mark.slow
     def test_a_full_disk_takes_one_line(self, run_dir, tmp_path):
         copy = tmp_path / "copy"
         shutil.copytree(run_dir, copy)
@@ -439,6 +441,7 @@ class TestCommand:
         assert len(capsys.readouterr().err.splitlines()) == 1
         assert not (copy / "export/9").exists()
 
+    @pytest.mark.slow
     def test_killed_at_any_time_it_leaves_a_whole_version_or_none(self, run_dir, tmp_path, rng):
         copy = tmp_path / "copy"
         shutil.copytree(run_dir, copy)

@@ -1,7 +1,10 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_damaged_files_and_full_disks_are_met_with_a_message():

@@ -51,6 +51,7 @@ with files.replacing(target) as unfinished:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["writing", "between renames"])
 def test_nothing_is_lost_when_a_process_is_killed(when, tmp_path):
     target = tmp_path / "evaluation"

@@ -115,6 +115,7 @@ def test_every_bound_of_two_parts_is_that_of_one(pair, cell, rng, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_parts_train_score_and_come_back(pair, tmp_path, rng):
     two = pair[1]
     two.compile(keras.optimizers.Adam(1e-3))

@@ -29,6 +29,7 @@ def test_against_the_closed_form(num_samples, rows):
     assert np.all(np.abs(result.log_likelihood - EXACT) < 5 * result.monte_carlo_error)
 
 
+@pytest.mark.slow
 def test_error_estimate_is_that_of_repeats():
     results = [estimate(num_samples=500, seed=seed) for seed in range(60)]
     spread = np.std([r.log_likelihood for r in results], axis=0, ddof=1)

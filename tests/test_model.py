@@ -38,10 +38,10 @@ LOGGED = {"loss", "bound", "elbo", "reconstruction", "kl"}
         {"objective": "iwae", "num_samples": 3, "num_corruptions": 2},
         {"objective": "iwae", "num_samples": 3, "gradient": "doubly_reparameterized"},
         {"posterior": "mixture", "num_corruptions": 3},
-        {"likelihood": "gaussian"},
-        {"likelihood": "discretized_logistic"},
-        {"likelihood": "continuous_bernoulli"},
-        {"corruption": corruptions.Poisson((0.1, 0.3))},
+        pytest.param({"likelihood": "gaussian"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "discretized_logistic"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "continuous_bernoulli"}, marks=pytest.mark.slow),
+        pytest.param({"corruption": corruptions.Poisson((0.1, 0.3))}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -66,7 +66,7 @@ def test_denoises_better_than_it_was_given(images):
     assert np.mean((denoised - images) ** 2) < 0.25 * np.mean((noisy - images) ** 2)
 
 
-@pytest.mark.parametrize("jit_compile", ["auto", False])
+@pytest.mark.parametrize("jit_compile", ["auto", pytest.param(False, marks=pytest.mark.slow)])
 def test_same_seed_same_history(images, jit_compile):
     histories = []
     for seed in (1, 1, 2):
@@ -224,7 +224,14 @@ def test_elbo_of_clean_inputs(images):
     assert np.all(np.abs(elbo - (log_likelihood.mean(0) - kl)) < 5 * np.sqrt(2) * error + 1e-4)
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "mlp",
+        pytest.param("conv", marks=pytest.mark.slow),
+        pytest.param("resnet", marks=pytest.mark.slow),
+    ],
+)
 def test_save_and_load(network, images, tmp_path):
     encoder, decoder = networks.NETWORKS[network](SHAPE, 3)
     model = DVAE(

@@ -69,6 +69,7 @@ def test_bounds_are_those_of_float32_within_rounding(policy, kwargs, images, rng
     assert max(errors) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "network"), [("mixed_bfloat16", networks.resnet), ("mixed_float16", networks.mlp)]
 )
@@ -104,6 +105,7 @@ def test_penalties_on_hidden_activations(images):
     np.testing.assert_allclose(logs["loss"] + logs["bound"], penalty, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", MIXED)
 def test_save_and_load_in_another_process(policy, images, tmp_path):
     model = make_model(policy)
@@ -210,6 +212,7 @@ def test_precision_reaches_the_networks_and_stays_there():
     assert model.encoder.get_layer("hidden_1").compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_digits_reach_the_bound_of_float32():
     """Within five standard errors, for the bound differs by 0.3 nats from seed to seed."""
     digits = datasets.load("digits")

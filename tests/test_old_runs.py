@@ -63,6 +63,7 @@ def old_run(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_model_file_gives_the_same_numbers(expected, tmp_path):
     model_file, results = FIXTURES / "run-0.1" / "model.keras", tmp_path / "results.npz"
     words = [str(model_file), str(FIXTURES / "expected-0.1.npz"), str(results)]
@@ -86,6 +87,7 @@ def numbers(value, path=""):
         yield path, value
 
 
+@pytest.mark.slow
 def test_evaluation_gives_the_same_numbers(old_run):
     before = json.loads((FIXTURES / "run-0.1/evaluation/metrics.json").read_text())
     after = json.loads((old_run / "evaluation/metrics.json").read_text())

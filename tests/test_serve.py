@@ -311,6 +311,7 @@ def test_a_thousand_requests_over_eight_threads(url):
     assert all(answer == (200, expected) for answer in answers)
 
 
+@pytest.mark.slow
 def test_hot_swap_and_roll_back_under_load(exported, tmp_path):
     directory = tmp_path / "versions"
     staged = tmp_path / "staged"

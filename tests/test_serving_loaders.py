@@ -56,6 +56,8 @@ def run(signature, inputs):
 """,
     "c_api": """
 import c_api
+
+pytestmark = pytest.mark.slow
 session = c_api.Session(version_dir)
 run = session.run
 """,

@@ -110,6 +110,7 @@ class TestRunDirectory:
         assert "which has ended after 2 of 2 epochs" in messages(result)[0]
 
 
+@pytest.mark.slow
 def test_same_seed_same_history_bit_for_bit(tmp_path):
     for name in "ab":
         result = run(*SMALL, "--seed", "1", "--run-dir", name, cwd=tmp_path)
@@ -118,6 +119,7 @@ def test_same_seed_same_history_bit_for_bit(tmp_path):
     assert a == b
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_history(finished, tmp_path):
     run_dir = tmp_path / "run"
     arguments = [*SMALL, "--latent-dim", "2", "--seed", "1", "--run-dir", str(run_dir)]
@@ -127,6 +129,7 @@ def test_another_seed_is_another_history(finished, tmp_path):
     assert ours["val_kl"] != theirs["val_kl"]
 
 
+@pytest.mark.slow
 def test_numbers_its_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -136,6 +139,7 @@ def test_numbers_its_runs(tmp_path, monkeypatch):
 
 
 # The interrupted run never closes its history; a process would end here.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("flags", "num_kept"),
@@ -228,6 +232,7 @@ class TestValidateEvery:
         assert train.main(["--resume", str(run_dir)]) == 2  # it has ended
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_been():
     """More kills, and in more places, with `python tests/kill_and_resume.py`."""
     words = ["tests/kill_and_resume.py", "--kills", "1", "--places", "checkpoint"]
@@ -236,6 +241,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been():
     assert result.stdout.splitlines()[-1] == "2 of 2 equal"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -274,6 +280,7 @@ def folder(tmp_path, rng):
 STREAMED = ["--epochs", "2", "--batch-size", "8", "--network", "mlp", "--hidden", "8"]
 
 
+@pytest.mark.slow
 def test_a_streamed_run_is_that_in_memory(folder, tmp_path, capsys):
     for cache in ("none", "memory"):
         words = ["--dataset", str(folder), "--cache", cache, "--run-dir", str(tmp_path / cache)]
@@ -302,6 +309,7 @@ def test_a_damaged_streamed_image_ends_training_in_one_line(folder, tmp_path, mo
 
 
 # The history that a KeyboardInterrupt leaves open, as the end of a process would not.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
     """Others, more and larger ones: when resuming, and when evaluating."""
@@ -456,6 +464,7 @@ def test_help(tmp_path):
     assert "--noise-level" in result.stdout
 
 
+@pytest.mark.slow
 class TestDataOfRecord:
     @pytest.mark.parametrize(
         ("arguments", "epochs"),

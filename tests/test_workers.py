@@ -63,6 +63,7 @@ def finish(processes):
     return [output for output, _ in outputs]
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_mean_gradient_of_the_whole_batch(tmp_path, rng):
     images = rng.random((8, 3, 3, 1)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
@@ -99,6 +100,7 @@ def test_two_processes_take_the_mean_gradient_of_the_whole_batch(tmp_path, rng):
 RUN = shlex.split("--limit 200 --epochs 40 --hidden 8 --batch-size 20 --strategy multiworker")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_resumes(tmp_path):
     def run(*words):
         return [start(e, "train.py", *words) for e in environments(2)]
