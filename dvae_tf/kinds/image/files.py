@@ -177,7 +177,7 @@ def _kind(file: Path) -> tuple | None:
     try:
         with PIL.Image.open(file) as image:
             return image.format, image.mode, image.size, "transparency" in image.info
-    except Exception:  # Pillow raises many types on a damaged file; decoding it will say what is wrong
+    except Exception:  # Pillow raises many types on a damaged file; decoding says why
         return None
 
 
