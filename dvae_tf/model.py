@@ -402,7 +402,7 @@ class DVAE(keras.Model):
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config):
-        # Keras would not restore a model that overrides `compile`, but this one takes the same arguments.
+        # Keras itself restores no model that overrides `compile`; this one takes the same arguments.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)

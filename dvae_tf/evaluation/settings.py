@@ -53,7 +53,7 @@ class Settings:
             if value is not None:
                 counts.check(name, value, least)
         if self.noise_levels == ():
-            raise ValueError("`noise_levels` is empty. Give at least one level, or None.")
+            raise ValueError("`noise_levels` must be one level or more, but is empty. Add a level.")
         for level in self.noise_levels or ():
             corruptions.Gaussian(level)  # raises if the level is out of range
         randomness.as_seed(self.seed)
