@@ -82,7 +82,7 @@ class Streamed:
             shape = tuple(read_row(self.read, key, self.describe).shape)
             if shape != self.shape[1:]:
                 raise DatasetError(
-                    "All images must have one size and one number of channels. Received: "
+                    "All examples must have one shape. Received: "
                     f"{shape} in {self.describe(key)}, {self.shape[1:]} in the others."
                 )
 

@@ -176,7 +176,7 @@ class Kind:
         """Describe stored examples in JSON values, for config.json."""
         return {"example_shape": tf.nest.map_structure(lambda x: list(x.shape[1:]), stored)}
 
-    # ---- measures, baselines, pictures: NumPy arrays in ----
+    # ---- measures, baselines, figures: NumPy arrays in ----
 
     def measures(self) -> dict[str, Callable[[Any, Any], np.ndarray]]:
         """Return measures of denoising: name -> function of (clean, other) that returns values [N].

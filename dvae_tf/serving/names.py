@@ -2,14 +2,16 @@
 
 The names of a nest of tensors follow from its structure:
 
-=======================  ==================  ==========================
-nest                     latents             examples, field "image"
-=======================  ==================  ==========================
-a tensor                 latent              image
-a tuple of two tensors   latent_1, latent_2  image_1, image_2
+=======================  ==================  ========================
+nest                     latents             examples
+=======================  ==================  ========================
+a tensor                 latent              example
+a tuple of two tensors   latent_1, latent_2  example_1, example_2
 {"age": , "sex": }       latent_age,         age, sex
                          latent_sex
-=======================  ==================  ==========================
+=======================  ==================  ========================
+
+A kind of data has its own word for "example" (`Kind.field`).
 """
 
 import keyword

@@ -51,7 +51,9 @@ def _command(
             f"Serving needs Starlette and uvicorn ({error}). Run: pip install 'dvae-tf[serving]'"
         ) from error
     if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise ValueError(f"--name must be made of letters, digits, -, _ and dots. Received: {name!r}.")
+        raise ValueError(
+            f"--name must be made of letters, digits, -, _ and dots. Received: {name!r}."
+        )
     if max_megabytes < 1:
         raise ValueError(f"--max-megabytes must be at least 1. Received: {max_megabytes}.")
     if max_rows < 1:
