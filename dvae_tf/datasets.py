@@ -103,8 +103,8 @@ def choose_kind(name: str, kind: str | None = None) -> Kind:
         if cls.reads(name):
             return cls()
     raise DatasetError(
-        f"`dataset` must be {' or '.join(cls.sources for cls in KINDS.values())}, from the "
-        f"directory where the command runs. Received: {name!r}."
+        f"`dataset` must be {' or '.join(cls.sources for cls in KINDS.values())}. Paths start at "
+        f"the current directory. Received: {name!r}."
     )
 
 

@@ -123,7 +123,7 @@ class Corruption:
         """Return the process in one phrase.
 
         Args:
-            in_units: turns a standard deviation into words, in familiar units: "25.5/255".
+            in_units: turns a standard deviation into words, in familiar units.
         """
         levels = (self.level,) if isinstance(self.level, float) else self.level
         return f"{self.name}, level={' to '.join(f'{level:g}' for level in levels)}"

@@ -20,8 +20,8 @@ def sections(kind: Kind) -> dict[str, dict[str, str]]:
             for name, measure in measures(kind).items()
         }
         | {
-            "calibration": "Uncertainty of each value: does the error grow as the predicted standard "
-            "deviation says?",
+            "calibration": "Uncertainty of values: the actual error against the predicted standard "
+            "deviation.",
         },
         "Features": {
             "latents": f"Posterior means of the test {noun}s. The black paths are repeated "
@@ -36,9 +36,9 @@ def sections(kind: Kind) -> dict[str, dict[str, str]]:
             "denoising.",
         },
         "Manifold": {
-            "repeated": f"Repeated denoising: each {noun} is the denoised one on its left, the first "
-            "is corrupted.",
-            "traversal": "Latent traversals: one unit changes, those of the largest KL first.",
+            "repeated": f"Repeated denoising: each {noun} is the denoised version of the one on its "
+            "left. The first is corrupted.",
+            "traversal": "Latent traversals: one unit changes in each row, in order of falling KL.",
             "interpolation": f"Interpolation between the posterior means of two test {noun}s.",
             "samples": "E[x|z] for latents drawn from the prior.",
         },

@@ -2,7 +2,7 @@
 
 Every measured number is {"mean", "standard_error", "count"}, with the standard error over test
 examples. docs/metrics.md lists the keys. Noise depends only on the seed and on the position of an
-example, so that all runs on one data set see the same noisy examples.
+example. So all runs on one data set see the same noisy examples.
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ def _bernoulli_log_prob(event: tf.Tensor, logits: tf.Tensor):
     """Return sum_i event_i logits_i - log(1 + exp(logits_i)) over the last axis.
 
     log(1 + exp l) is computed as max(l, 0) + log(1 + exp(-|l|)). Up to 16 of the factors
-    1 + exp(-|l|), which lie between 1 and 2, are multiplied before the logarithm, because on a CPU a
+    1 + exp(-|l|), which lie between 1 and 2, are multiplied before one logarithm. On a CPU a
     logarithm costs several times an exponential. Each term is exact to a rounding of 1. The gradient
     is given explicitly, because differentiating max and abs would make it 0 at l = 0.
     """

@@ -76,7 +76,7 @@ def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint
             problems.append(f"{path} ({error})")
             continue
         for problem in problems:
-            report(f"{problem} is passed over; {path.name}, before it, is whole.")
+            report(f"{problem} is passed over; {path.name}, before it, is intact.")
         return checkpoint
     if problems:
         raise CheckpointError(f"all are damaged: {', '.join(problems)}")

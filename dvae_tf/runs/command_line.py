@@ -151,8 +151,8 @@ def _flags() -> dict[str, _Flag]:
         "seed": _Flag(TRAINING, "Seed of all random numbers; it makes a run repeatable.", _INT),
         "strategy": _Flag(
             RUN,
-            "Devices that train together: one (none), all of this machine (mirrored), or those of the "
-            "processes in TF_CONFIG (multiworker). auto chooses by GPUs and TF_CONFIG.",
+            "Train on one device (none), on all of this machine (mirrored), or in all processes of "
+            "TF_CONFIG (multiworker). auto chooses by GPUs and TF_CONFIG.",
         ),
         "checkpoint_seconds": _Flag(
             RUN, "Least time between two checkpoints; 0 writes as many as possible."

@@ -115,7 +115,7 @@ class Application:
             except asyncio.TimeoutError:
                 return _error(408, f"the body must arrive within {_BODY_SECONDS:.0f} seconds")
             except ClientDisconnect:
-                return _error(400, "the body must arrive whole")
+                return _error(400, "the body must arrive completely")
             except Exception:
                 _log.exception("request failed")
                 return _error(500, "the server failed; its log says why")

@@ -45,9 +45,8 @@ def export(
     Raises:
         FileExistsError: if the version exists.
         OSError: if it cannot be written.
-        TypeError, ValueError: if the version is out of range or the model cannot be served. A model
-            cannot be served if it takes examples of any size, if its latents cannot be drawn, or if
-            one of its layers is not pure (see `purity`).
+        TypeError, ValueError: if the version is out of range or the model cannot be served: it takes
+            examples of any size, its latents cannot be drawn, or a layer is not pure (see `purity`).
     """
     if not 1 <= version < 2**63:
         raise ValueError(

@@ -61,8 +61,8 @@ def _checked_metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
         return _metrics(kind, run)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            "history.csv and evaluation/metrics.json must be those that train.py and evaluate.py "
-            f"wrote. Received: {error!r}. Evaluate the run again."
+            "history.csv and evaluation/metrics.json must be as train.py and evaluate.py wrote them. "
+            f"Received: {error!r}. Evaluate the run again."
         ) from error
 
 
