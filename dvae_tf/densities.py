@@ -31,7 +31,7 @@ def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Ten
         copies: how many latents each example has.
 
     Returns:
-        [*copies, B]
+        ``[*copies, B]``
     """
     if not copies:
         return decoder(z).log_prob(x)

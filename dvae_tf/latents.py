@@ -121,13 +121,13 @@ def shape_of(decoder) -> tuple | None:
 
 
 def as_vectors(z) -> tf.Tensor:
-    """Flatten latents to vectors, with the parts of a tuple side by side: [B, *event] -> [B, L]."""
+    """Flatten latents to vectors, parts side by side: ``[B, *event] -> [B, L]``."""
     parts = [tf.reshape(x, [nests.batch_size(x), -1]) for x in tf.nest.flatten(z)]
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 
 def from_vectors(vectors: tf.Tensor, shape):
-    """Undo `as_vectors` for latents of a shape (see `shape_of`): [B, L] -> [B, *event]."""
+    """Undo `as_vectors` for latents of a shape (see `shape_of`): ``[B, L] -> [B, *event]``."""
     if not isinstance(shape[0], tuple):
         return tf.reshape(vectors, [-1, *shape])
     sizes = [int(tf.TensorShape(s).num_elements()) for s in shape]

@@ -140,7 +140,7 @@ class EventLayer(ProbabilisticLayer):
         return super().get_config() | {"event_shape": list(self.event_shape)}
 
     def as_events(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Reshape [..., prod(event_shape)] to [..., *event_shape]."""
+        """Reshape ``[..., prod(event_shape)]`` to ``[..., *event_shape]``."""
         batch = parameters.shape[:-1]
         if None not in batch[1:]:  # one unknown axis, the batch, becomes -1
             return tf.reshape(parameters, (-1, *batch[1:], *self.event_shape))

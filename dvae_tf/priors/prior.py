@@ -34,11 +34,11 @@ class Prior(keras.layers.Layer):
         self.built = True
 
     def log_prob(self, z) -> tf.Tensor:
-        """Return log p(z), in nats: [..., *event_shape] -> [...]."""
+        """Return log p(z), in nats: ``[..., *event_shape] -> [...]``."""
         raise NotImplementedError
 
     def sample(self, num_samples: int, *, seed: tf.Tensor):
-        """Draw latents, [num_samples, *event_shape]: a function of the seed, an int32 tensor [2]."""
+        """Draw latents, ``[num_samples, *event_shape]``, from the seed, an int32 tensor [2]."""
         raise NotImplementedError
 
     def kl(self, q: tfd.Distribution) -> tf.Tensor | None:
