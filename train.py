@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     directory = run.directory
     try:
         outcome = training.train(run)
-        if outcome is None:  # a worker whose chief writes everything
+        if outcome is None:  # a worker; the chief writes everything
             return 0
         if not directory.is_exported(1):
             export.export_run(directory.path, version=1)

@@ -325,7 +325,7 @@ class DVAE(keras.Model):
 
     def test_step(self, data):
         x, noisy = self._unpack(data)
-        # The examples counted so far in this evaluation number its batches.
+        # Batches are numbered by the examples counted so far in this evaluation.
         seed = self._step_seed(_VALIDATION, self._logged.count)
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
         return self._track(self._loss(terms), terms)

@@ -2,11 +2,11 @@
 
 A package declares its registry once::
 
-    CORRUPTIONS = Registry("noise", __name__)      # in corruptions/__init__.py
+    CORRUPTIONS = Registry("noise", "dvae_tf.corruptions")  # in corruptions/corruption.py
 
 Every module of that package registers its entry::
 
-    @CORRUPTIONS.register                          # in corruptions/gaussian.py
+    @CORRUPTIONS.register                                   # in corruptions/gaussian.py
     class Gaussian(Corruption):
         name = "gaussian"
 
