@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+# Otherwise TensorFlow's start-up messages would bury ours. The variable only works before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
@@ -26,31 +26,31 @@ app = commands.app(
 
 @app.default
 def _evaluate(
-    *run_dirs: Annotated[str, Parameter(name="RUN_DIR", help="Directories train.py made.")],
+    *run_dirs: Annotated[str, Parameter(name="RUN_DIR", help="Run directories from train.py.")],
     num_importance_samples: Annotated[
         int,
-        commands.whole_number("Samples for log p(x) of each example."),
+        commands.whole_number("Importance samples for log p(x) of each example."),
     ] = 5000,
     noise_levels: Annotated[
         tuple[float, ...] | None,
         Parameter(
-            help="Levels of every noise kind. Give them after RUN_DIR. [default: 0 to 5 times the "
-            "training level]",
+            help="Levels at which every noise is tried. Give them after RUN_DIR. [default: 0 to 5 "
+            "times the training level]",
             consume_multiple=True,
             negative_iterable=(),
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        commands.whole_number("The first N test examples."),
+        commands.whole_number("Evaluate only the first N test examples. [default: all]"),
     ] = None,
     num_annealed: Annotated[
         int,
-        commands.whole_number("Test examples for annealed importance sampling; 0 for none."),
+        commands.whole_number("Test examples for annealed importance sampling; 0 skips it."),
     ] = 20,
-    seed: Annotated[int, commands.whole_number("Of every draw.")] = 0,
+    seed: Annotated[int, commands.whole_number("Seed of all random numbers.")] = 0,
     data_dir: Annotated[
-        str | None, Parameter(help="Directory of TensorFlow Datasets, if not the run's.")
+        str | None, Parameter(help="Directory of TensorFlow Datasets. [default: the run's]")
     ] = None,
 ) -> int:
     settings = Settings(
@@ -61,7 +61,7 @@ def _evaluate(
         seed=seed,
     )
     if not run_dirs:
-        raise ValueError("RUN_DIR must be given: a directory that train.py made.")
+        raise ValueError("RUN_DIR must be given. Name a directory that train.py made.")
     runs = [_load(Path(run_dir), data_dir) for run_dir in run_dirs]
     comparison.check({str(run.path): run.dataset.test for run in runs})
     measured = {}
@@ -77,7 +77,7 @@ def _evaluate(
 
 
 class TrainedRun(NamedTuple):
-    """What the evaluation of a run needs."""
+    """A trained run with everything that its evaluation needs."""
 
     path: Path
     config: configuration.Configuration
@@ -87,7 +87,7 @@ class TrainedRun(NamedTuple):
 
 
 def _load(path: Path, data_dir: str | None) -> TrainedRun:
-    """Load everything that a run's evaluation needs, before anything is written."""
+    """Load everything that the evaluation of a run needs, before anything is written."""
     run_directory = RunDirectory(path)
     config, content = run_directory.read_config()
     model = run_directory.load_model()
@@ -99,7 +99,7 @@ def _load(path: Path, data_dir: str | None) -> TrainedRun:
 
 
 def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
-    """Measure one run, and replace its evaluation by the new one when that is complete."""
+    """Measure one run; the new evaluation replaces the old one when it is complete."""
     bar: list[keras.utils.Progbar] = []
 
     def progress(done: int, count: int) -> None:
@@ -130,7 +130,7 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
     return commands.run(app, arguments)
 
 

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 
-# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+# Otherwise TensorFlow's start-up messages would bury ours. The variable only works before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import commands
@@ -17,7 +17,7 @@ from dvae_tf.serving import export
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
     try:
         options = command_line.parse(arguments)
         if options is None:
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     directory = run.directory
     try:
         outcome = training.train(run)
-        if outcome is None:  # a worker whose chief writes everything
+        if outcome is None:  # a worker; the chief writes everything
             return 0
         if not directory.is_exported(1):
             export.export_run(directory.path, version=1)
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         return _fail(error)
     except OSError as error:
-        return _fail(error, f"Then go on with {directory.resume_command}")
+        return _fail(error, f"Then continue with {directory.resume_command}")
     except KeyboardInterrupt:
         print(f"\nstopped: continue with {directory.resume_command}", file=sys.stderr)
         return 130
@@ -51,7 +51,7 @@ def _fail(error: BaseException, remedy: str = "") -> int:
 
 
 def _prepare(options: Options) -> Run:
-    """Prepare what is asked for, and say what will run."""
+    """Prepare the run, and print what it will do."""
     if options.resume is None:
         config = defaults.resolve(options)
     else:
@@ -74,7 +74,7 @@ def _prepare(options: Options) -> Run:
 
 
 def _in_words(shape) -> str:
-    """Return the shape of an example, a tuple of integers or a nest of such tuples, in words."""
+    """Write the shape of an example, a tuple of integers or a nest of tuples, as "8 x 8 x 1"."""
     if isinstance(shape, dict):
         return ", ".join(f"{name} {_in_words(part)}" for name, part in shape.items())
     return " x ".join(
@@ -83,7 +83,7 @@ def _in_words(shape) -> str:
 
 
 def _report(run: Run, outcome: Outcome) -> None:
-    """Print what a run reached, and where it left what."""
+    """Print the results of a run, and the places of its files."""
     directory = run.directory
     print(f"best validation bound: {outcome.best_bound:.2f} nats per {run.dataset.kind.noun}")
     if outcome.noisy_psnr is not None:

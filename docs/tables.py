@@ -1,7 +1,7 @@
-"""Tables of the pages that come from the registries: `python docs/tables.py` brings them up to date.
+"""Tables that the pages take from the registries; `python docs/tables.py` updates them in place.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. In README.md's table of flags the
-rows of choices are replaced.
+Each table stands between `<!-- table: NAME -->` and `<!-- end -->`. In README.md's table of flags
+only the rows of `CHOICES` are replaced.
 """
 
 import os
@@ -28,7 +28,7 @@ def _rows(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def noises() -> str:
-    """Return the table of corruptions, but for the one that does nothing."""
+    """Return the table of corruptions, without the one that does nothing."""
     return _rows(
         ("`--noise`", "effect", "level", "default level"),
         (

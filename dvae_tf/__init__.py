@@ -4,8 +4,8 @@ import os
 import sys
 
 if sys.argv[:1] == ["-m"]:
-    # Under `python -m dvae_tf...` TensorFlow's start-up messages bury ours. It must be set before
-    # the import; those who import the package choose for themselves.
+    # Under `python -m dvae_tf...` TensorFlow's start-up messages would bury ours. The variable only
+    # works before the import. Programs that import this package choose for themselves.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dvae_tf import bounds, corruptions, datasets, layers, networks

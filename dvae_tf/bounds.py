@@ -1,7 +1,7 @@
 """Bounds on log p(x), as pure functions of log densities, in nats per example.
 
-For each x there are M corruptions x~_m, with q_m = q(z|x~_m), and K latent samples z_km ~ q_m.
-Every tensor of log densities is [K, M, B]; every bound is [B], and larger is better.
+Each x has M corruptions x~_m with posteriors q_m = q(z|x~_m), and K latent samples z_km ~ q_m.
+Tensors of log densities are [K, M, B]. Bounds are [B], and larger is better.
 
 ::
 
@@ -38,7 +38,7 @@ def mixture_log_density(cross_log_posterior: tf.Tensor) -> tf.Tensor:
     """Return log (1/M) sum_j q_j(z_km), the density of the mixture of M corrupted posteriors.
 
     Args:
-        cross_log_posterior: [M, K, M, B], entry [j, k, m] being log q_j(z_km).
+        cross_log_posterior: [M, K, M, B]; entry [j, k, m] is log q_j(z_km).
 
     Returns:
         [K, M, B]
@@ -58,9 +58,9 @@ def log_weights(
     Args:
         log_reconstruction: log p(x|z_km), of the clean x.
         log_prior: log p(z_km).
-        log_posterior: log q_m(z_km) for the conditional column of the table, the result of
+        log_posterior: log q_m(z_km) for the conditional column of the table; the result of
             `mixture_log_density` for the mixture column.
-        kl_weight: 1 for a bound on log p(x); less while the KL term is warmed up.
+        kl_weight: 1 for a bound on log p(x); less during warm-up of the KL term.
     """
     return log_reconstruction + kl_weight * (log_prior - log_posterior)
 
@@ -80,11 +80,11 @@ def analytic_elbo(
 ) -> tf.Tensor:
     """Return mean_km log p(x|z_km) - kl_weight mean_m KL(q_m || p(z)).
 
-    The conditional cell of the `mean` row with the KL term in closed form.
+    This is the conditional cell of the `mean` row, with the KL term in closed form.
 
     Args:
         log_reconstruction: log p(x|z_km), [K, M, B].
-        kl: KL(q_m || p(z)), [M, B]
+        kl: KL(q_m || p(z)), [M, B].
         kl_weight: as in `log_weights`.
     """
     return tf.reduce_mean(log_reconstruction, axis=(0, 1)) - kl_weight * tf.reduce_mean(kl, axis=0)
@@ -99,30 +99,34 @@ def path_log_density(log_density: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor
 class DoublyReparameterized:
     """The doubly reparameterised gradient of `log_mean`, for the conditional column.
 
-    With w^ = w / sum w, the gradient of log mean w with respect to the encoder is estimated by
-    sum_km w^_km^2 (d log w_km / dz_km) (dz_km / dphi): unbiased, without the score term
-    d log q / dphi whose noise drowns the signal as K grows. The decoder's gradient is the
-    ordinary sum_km w^_km d log w_km / dtheta. In use, in this order:
+    Let w^ = w / sum w, phi the encoder's weights and theta the decoder's. The gradients of
+    log mean w are estimated by
+
+        encoder: sum_km w^_km^2 (d log w_km / dz_km) (dz_km / dphi)
+        decoder: sum_km w^_km d log w_km / dtheta
+
+    The first is unbiased, and lacks the score term d log q / dphi, whose noise drowns the signal
+    as K grows. The second is the ordinary gradient. Call the methods in this order:
 
         estimator = DoublyReparameterized()
-        z = estimator.path(z)                                   # z as it was
+        z = estimator.path(z)                                   # the same values
         log_posterior = path_log_density(log_q, z)
         bound = estimator.log_mean(log_weights(log_reconstruction, log_prior, log_posterior))
 
-    `log_mean` contributes one factor w^ in the backward pass, `path` the other.
+    In the backward pass `log_mean` contributes one factor w^, and `path` the other.
     """
 
     def __init__(self) -> None:
         self._normalized_weights: tf.Tensor | None = None
 
     def path(self, z):
-        """Return z, [K, M, B, ...]; in the backward pass its gradient is multiplied by w^."""
+        """Return z, [K, M, B, ...], unchanged; the backward pass multiplies its gradient by w^."""
 
         @tf.custom_gradient
         def identity(value):
             def gradient(upstream):
                 if self._normalized_weights is None:
-                    raise ValueError("`log_mean` must be called before gradients are taken.")
+                    raise ValueError("Call `log_mean` before taking gradients.")
                 weights = self._normalized_weights
                 for _ in range(len(value.shape) - len(weights.shape)):
                     weights = weights[..., tf.newaxis]
@@ -142,10 +146,11 @@ class DoublyReparameterized:
 def check_cell(
     *, objective: str, posterior: str, num_corruptions: int, num_samples: int, gradient: str
 ) -> None:
-    """Refuse what is no cell of the table of bounds.
+    """Refuse arguments that do not name a cell of the table of bounds.
 
     Raises:
-        ValueError: with the requirement, the value and the remedy.
+        ValueError: if a choice is unknown, a count is below 1, or the doubly reparameterised gradient
+            is asked for outside the IWAE cell of the conditional column.
     """
     for name, value, choices in (
         ("objective", objective, OBJECTIVES),

@@ -1,4 +1,4 @@
-"""What all commands share: how they are declared, and how they say what is wrong."""
+"""Declaring commands, and reporting their errors in one line."""
 
 import errno
 import re
@@ -12,12 +12,12 @@ from cyclopts import Parameter
 
 
 def app(name: str, help: str, **kwargs) -> cyclopts.App:
-    """Return a command line of this name, whose help is plain text."""
+    """Return a command-line application with plain-text help."""
     return cyclopts.App(name=name, help=help, help_format="plaintext", version_flags=(), **kwargs)
 
 
 def parse_int(type_: Any, tokens) -> int:
-    """Parse a whole number; the library's own conversion would round 1.5."""
+    """Parse a whole number; cyclopts' own conversion would round 1.5."""
     try:
         return int(tokens[0].value)
     except ValueError:
@@ -30,14 +30,14 @@ def whole_number(help: str, **kwargs) -> Parameter:
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Return a message of the library, which speaks of arguments, as one that speaks of flags.
+    """Replace the names of arguments in a message of the library by the names of flags.
 
-    Where "num_samples" is a flag, `num_samples` becomes --num-samples, and num_samples='3', with or
-    without backticks, becomes --num-samples 3.
+    If "num_samples" is a flag, `num_samples` becomes --num-samples. A quoted value is taken along,
+    with or without backticks: num_samples='3' becomes --num-samples 3.
 
     Args:
         message: for example "`num_samples` must be positive".
-        flags: the name of the flag for each argument, with underscores.
+        flags: argument -> flag, both with underscores.
     """
     names = "|".join(sorted(flags, key=len, reverse=True))
     value = r"""=(?P<quote>["'])(?P<value>.*?)(?P=quote)"""
@@ -52,7 +52,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     return re.sub(rf"\b(?P<name>{names}){value}", flag, message)
 
 
-# What the system says of a disk, and what then helps.
+# Errors of a disk: what it must do, and the remedy.
 _DISK = {
     errno.ENOSPC: ("have room", "Make room"),
     errno.EDQUOT: ("have room", "Make room"),
@@ -63,7 +63,7 @@ _DISK = {
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line; of the system's own with what helps."""
+    """Return the message of an error in one line, with a remedy if it is an error of the disk."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _DISK:
         requirement, remedy = _DISK[error.errno]
@@ -74,13 +74,13 @@ def one_line(error: BaseException) -> str:
 def fail(
     name: str, error: BaseException, remedy: str = "", *, flags: Mapping[str, str] | None = None
 ) -> int:
-    """Print what a user can do about an error, in one line; return the exit status 2.
+    """Print an error in one line to stderr, and return the exit status 2.
 
     Args:
-        name: of the command.
-        error: whose message says what is wrong.
-        remedy: what else to say.
-        flags: as `in_flags` takes them.
+        name: name of the command.
+        error: its message says what is wrong.
+        remedy: a sentence to add.
+        flags: see `in_flags`.
     """
     text = in_flags(one_line(error), flags or {})
     print(f"{name}: error: {text}{remedy and ' ' + remedy}", file=sys.stderr)
@@ -88,7 +88,7 @@ def fail(
 
 
 def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status: its own, 2 after a user's error, 130 after Ctrl-C."""
+    """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C."""
     try:
         words = sys.argv[1:] if arguments is None else arguments
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)

@@ -1,10 +1,10 @@
-"""How many: the one check of every argument that counts something."""
+"""The check of every argument that counts something."""
 
 import numpy as np
 
 
 def is_count(value, least: int = 1) -> bool:
-    """Whether a value is an integer, of Python or NumPy, of at least `least`."""
+    """Return whether a value is an integer (Python's or NumPy's) of at least `least`."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return is_integer and value >= least
 
@@ -12,8 +12,13 @@ def is_count(value, least: int = 1) -> bool:
 def check(name: str, value, least: int = 1) -> None:
     """Refuse an argument that is not a count.
 
+    Args:
+        name: name of the argument, for the message.
+        value: the argument.
+        least: the smallest count allowed.
+
     Raises:
-        ValueError: which says so in one line.
+        ValueError: if the value is not an integer of at least `least`.
     """
     if not is_count(value, least):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Data sets by name: `datasets.load("digits")`, their splits, and the batches a model is fed."""
+"""Data sets by name, `datasets.load("digits")`, with their splits and batches."""
 
 import os
 from dataclasses import replace
@@ -64,19 +64,19 @@ def load(
     """Load a data set.
 
     Args:
-        name: "digits" (scikit-learn's, 8 x 8), "mnist", "frey", "tfds:NAME" for an image data set
-            of TensorFlow Datasets, or the path of an .npz, an .npy or a folder of images.
+        name: name or path of a data set, as a kind of data reads it: "digits" (scikit-learn's,
+            8 x 8), "mnist", "frey", "tfds:NAME", or the path of an .npz, an .npy or a folder.
         data_dir: directory of TensorFlow Datasets; None takes TFDS_DATA_DIR, or TFDS's default.
-        split: "contiguous" blocks or "random" examples, where the data come without a test or
-            validation split. None takes contiguous for Frey Faces, a video, and random elsewhere.
-        cache: "memory" holds all images; "none" streams the training images of a folder or of
-            "tfds:NAME"; "auto" streams them if they take more than 1 GiB decoded. With streamed
-            images, validation and test have at most 128 MiB each, evenly spaced, in memory.
-        limit: as `Dataset.limited`.
-        kind: of data, one of `kinds.KINDS`; None takes the one that knows the name.
+        split: how to hold out examples: "contiguous" blocks or "random" examples. None takes
+            contiguous for Frey Faces, which is a video, and random for all others.
+        cache: "memory" keeps all examples in memory. "none" streams the training examples of a
+            folder or of "tfds:NAME". "auto" streams them if they exceed 1 GiB, decoded. Unless
+            `cache` is "memory", held-out splits of such data keep at most 128 MiB each.
+        limit: number of training examples to keep (see `Dataset.limited`); None keeps all.
+        kind: name of the kind of data, from `kinds.KINDS`; None takes the kind that reads the name.
 
     Raises:
-        DatasetError: if the name is unknown or the data are missing, damaged or not images in range.
+        DatasetError: if an argument is unknown, or the data are missing, damaged or out of range.
     """
     if cache not in CACHES:
         raise DatasetError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
@@ -91,10 +91,11 @@ def load(
 
 
 def choose_kind(name: str, kind: str | None = None) -> Kind:
-    """Return the kind of data with the name `kind`; None takes the one that reads the data set.
+    """Return the kind of data called `kind`; None takes the kind that reads the data set.
 
     Raises:
-        DatasetError: if none reads it.
+        DatasetError: if no kind reads the data set.
+        ValueError: if no kind has that name.
     """
     if kind is not None:
         return KINDS.choose(kind)()
@@ -102,8 +103,8 @@ def choose_kind(name: str, kind: str | None = None) -> Kind:
         if cls.reads(name):
             return cls()
     raise DatasetError(
-        f"`dataset` must be {' or '.join(cls.sources for cls in KINDS.values())}, from the "
-        f"directory where the command runs. Received: {name!r}."
+        f"`dataset` must be {' or '.join(cls.sources for cls in KINDS.values())}. Paths start at "
+        f"the current directory. Received: {name!r}."
     )
 
 
@@ -113,7 +114,7 @@ def _cached(dataset: Dataset, cache: str) -> Dataset:
     if not train.is_streamed:
         if cache == "none":
             raise DatasetError(
-                "`cache` must be auto or memory for data that are read at once. "
+                "`cache` must be auto or memory for data that cannot be streamed. "
                 f"Received: cache='none' for {dataset.name}. Choose auto."
             )
         return dataset

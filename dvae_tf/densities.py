@@ -1,4 +1,4 @@
-"""Encode, draw, decode, and the log densities of what was drawn: the one place for all of them.
+"""Log densities of encoded, drawn and decoded examples, computed in this one place.
 
 ::
 
@@ -9,8 +9,8 @@
     log q(z)      `q.log_prob`, `cross_log_posterior` and `mixture_log_posterior`
     KL(q || p)    `kl`                     in closed form, or from the draws
 
-Bounds, scores, importance sampling and exported models take from here what they need. Axes are K
-latents of each of M corruptions of each of B examples; leading axes of samples come first.
+Bounds, scores, importance sampling and exported models all use these functions. The axes are K
+latents for each of M corruptions of each of B examples. Sample axes come first.
 """
 
 import tensorflow as tf
@@ -21,16 +21,17 @@ from dvae_tf.priors import Prior
 
 
 def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Tensor:
-    """Return log p(x|z), in nats, of examples under latents that lie in leading axes.
+    """Return log p(x|z), in nats, for one or several latents of each example.
 
     Args:
-        decoder: from latents [N, ...] to a distribution over examples [N, ...].
-        z: latents; () copies: [B, ...], (K,): [K, B, ...], (K, M): [K, M B, ...].
+        decoder: a model from latents [N, ...] to a distribution over examples [N, ...].
+        z: latents, of a shape that depends on `copies`: [B, ...] for (), [K, B, ...] for (K,),
+            [K, M B, ...] for (K, M).
         x: clean examples, [B, ...].
         copies: how many latents each example has.
 
     Returns:
-        [*copies, B]
+        ``[*copies, B]``
     """
     if not copies:
         return decoder(z).log_prob(x)
@@ -44,11 +45,12 @@ def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Ten
 def kl(q: tfd.Distribution, prior: Prior, z=None) -> tf.Tensor:
     """Return KL(q || p(z)), in nats: [N].
 
+    Without a closed form the result is an estimate: the mean of log q(z) - log p(z) over draws.
+
     Args:
         q: posteriors of N inputs.
         prior: p(z).
-        z: latents drawn from q, [K, N, ...], whose mean of log q(z) - log p(z) is taken where there
-            is no closed form.
+        z: latents drawn from q, [K, N, ...]; needed only without a closed form.
     """
     closed_form = prior.kl(q)
     if closed_form is not None:
@@ -59,8 +61,8 @@ def kl(q: tfd.Distribution, prior: Prior, z=None) -> tf.Tensor:
 def cross_log_posterior(q: tfd.Distribution, z, num_corruptions: int) -> tf.Tensor:
     """Return log q_j(z_km) for every j: [M, K, M, B].
 
-    Each z is repeated along the merged axis M B of the posteriors, so that any distribution over it
-    serves, whatever its parameters.
+    Each z is repeated along the merged axis M B of the posteriors. This works for any distribution,
+    whatever its parameters.
 
     Args:
         q: posteriors of M corruptions of B examples, batch shape [M B].

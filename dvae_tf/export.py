@@ -1,4 +1,4 @@
-"""Write SavedModels that denoise: `python -m dvae_tf.export RUN_DIR --version 2`."""
+"""Export trained models as SavedModels: `python -m dvae_tf.export RUN_DIR --version 2`."""
 
 import sys
 

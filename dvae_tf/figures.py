@@ -1,4 +1,4 @@
-"""Figures: arrays in, a matplotlib Figure out. Nothing is shown and no global state is touched."""
+"""Figures: arrays in, a matplotlib Figure out, without windows and without global state."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +20,8 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, noun: str = "exam
     """Show bound, reconstruction and KL term against the epoch, for training and validation.
 
     Args:
-        history: columns of history.csv, among them `epoch`; NaN where there was no validation.
-        noun: what an example is called, in the units.
+        history: columns of history.csv, including `epoch`; NaN in epochs without validation.
+        noun: word for one example, in the units.
     """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     epochs = np.asarray(history["epoch"], float) + 1
@@ -39,7 +39,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, noun: str = "exam
                 axes.plot(epochs[known], values[known], label=name, marker=marker)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        # The first epochs would flatten the rest of the curve.
+        # Scale the axis to the later epochs; the first ones would flatten the rest of the curve.
         columns = [history[c] for c in (key, f"val_{key}") if c in history]
         late = np.asarray(columns, float)[:, len(epochs) // 20 :]
         late = late[np.isfinite(late)]
@@ -52,12 +52,13 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, noun: str = "exam
 
 
 def latent_grid(quantile: Callable[[np.ndarray], np.ndarray], num: int = 15) -> np.ndarray:
-    """Return num**2 two-dimensional latents at equal quantiles, row by row: [num^2, 2].
+    """Return two-dimensional latents on a grid of equally spaced quantiles, row by row: [num^2, 2].
 
     The first coordinate grows to the right, the second one upwards.
 
     Args:
-        quantile: of one unit under the prior, as `Prior.quantile`.
+        quantile: quantile function of one unit under the prior (see `Prior.quantile`).
+        num: rows and columns of the grid.
     """
     quantiles = quantile((np.arange(num) + 0.5) / num)
     second, first = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")
@@ -74,8 +75,8 @@ def curves(
     """Show curves with error bars, one panel for each key.
 
     Args:
-        panels: title -> label -> (x, mean, standard error).
-        xlabel, ylabel: with their units.
+        panels: title of the panel -> label of the curve -> (x, mean, standard error).
+        xlabel, ylabel: labels of the axes, with units.
         num_columns: panels in a row.
     """
     columns = min(num_columns, len(panels))
@@ -104,7 +105,7 @@ def curves(
 
 
 def calibration(predicted: Sequence[float], actual: Sequence[float]) -> Figure:
-    """Show actual against predicted error of values, with the line of perfect calibration."""
+    """Show the actual error of values against the predicted one, with the line of equality."""
     figure = Figure(figsize=(4, 3.6), layout="constrained")
     axes = figure.subplots()
     limit = 1.05 * max(*predicted, *actual, 1e-6)
@@ -133,9 +134,10 @@ def kl_bars(per_unit: np.ndarray) -> Figure:
 
 
 def project(latents: np.ndarray, *others: np.ndarray) -> tuple[list[np.ndarray], str]:
-    """Return latents [..., L] in two coordinates, and what these are.
+    """Project latents [..., L] to two coordinates, and return them with the coordinates' name.
 
-    They are the first two principal components of `latents`, or the latents themselves for L = 2.
+    The coordinates are the first two principal components of `latents`, or for L <= 2 the latent
+    units themselves. `others` are projected like `latents`.
     """
     if latents.shape[-1] <= 2:
         padding = [(0, 0), (0, 2 - latents.shape[-1])]
@@ -156,9 +158,9 @@ def latent_scatter(
     """Show posterior means [N, L] in two coordinates, coloured by label, with paths over them.
 
     Args:
-        latents: posterior means.
-        labels: class of each, or None.
-        paths: [P, steps, L], drawn from their first point (a ring) to their last (a dot).
+        latents: posterior means, [N, L].
+        labels: classes, [N], or None.
+        paths: paths of latents, [P, steps, L]; a ring marks the start, and a dot the end.
     """
     others = [] if paths is None else [paths]
     (points, *drawn), name = project(latents, *others)

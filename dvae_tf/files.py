@@ -1,7 +1,7 @@
-"""Files and directories that appear whole or not at all.
+"""Files and directories that appear complete or not at all.
 
-What is being written lies beside its place under a name that no reader looks for, is brought to the
-disk, and takes its place by one rename. What a killed process leaves behind is never read.
+Everything is first written under a temporary name beside its target, then synced to the disk, and
+finally renamed. Readers never look at the temporary names, so that a killed process does no harm.
 """
 
 import contextlib
@@ -15,9 +15,12 @@ _MARK = ".unfinished-"
 
 @contextlib.contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target`; the file or directory made there becomes `target` at the end.
+    """Yield a temporary path; the file or directory made there becomes `target` at the end.
 
-    A file takes the place of an existing one; an existing directory stays an error.
+    A file replaces an existing file.
+
+    Raises:
+        OSError: if something cannot be written, or `target` is a directory with content.
     """
     unfinished = target.with_name(f"{_MARK}{os.getpid()}-{target.name}")
     try:
@@ -34,9 +37,9 @@ def appearing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
-    """Yield an empty directory that takes the place of an existing one at the end.
+    """Yield an empty directory that replaces `directory` at the end, if that exists.
 
-    A process killed between the two renames leaves the old one aside; the next call brings it back.
+    If the process is killed between the two renames, the next call restores the old directory.
     """
     aside = directory.with_name(f".aside-{directory.name}")
     if aside.exists() and not directory.exists():
@@ -52,13 +55,13 @@ def replacing(directory: Path) -> Iterator[Path]:
 
 
 def write(target: Path, content: bytes | str) -> None:
-    """Write a file, in place of an existing one; after a failure that one is as it was."""
+    """Write a file. It replaces an existing one, which stays unchanged if writing fails."""
     with appearing(target) as unfinished:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sweep(directory: Path) -> None:
-    """Remove what killed processes of this machine left unfinished in a directory."""
+    """Remove unfinished files that killed processes of this machine left in a directory."""
     for path in directory.glob(f"{_MARK}*"):
         if _is_running(int(path.name.split("-")[1])):
             continue
@@ -79,13 +82,13 @@ def _is_running(process: int) -> bool:
 
 
 def sync_tree(path: Path) -> None:
-    """Bring a file, or a directory with all that is in it, to the disk."""
+    """Sync a file, or a directory with everything in it, to the disk."""
     for part in [*path.rglob("*"), path]:
         _sync(part)
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to the disk."""
+    """Sync the content of a file, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Latents: draws from a posterior, and the only place that looks inside a latent.
+"""Latents: draws and moments of a posterior, and the only module that looks inside a latent.
 
-A latent is a tensor [..., L], or a tuple of tensors, as of a hierarchy. A posterior is then a
-`tfd.Distribution` over it: for a tuple, one of TFP's joint distributions.
+A latent is a tensor [..., L], or for a hierarchy a tuple of tensors. A posterior is a
+`tfd.Distribution` over latents; for tuples it is one of TFP's joint distributions.
 """
 
 import tensorflow as tf
@@ -9,14 +9,14 @@ from tensorflow_probability import distributions as tfd
 
 from dvae_tf import nests, randomness
 
-# Draws that stand in for moments which a distribution does not know, and their seed.
+# The number and the seed of the draws that estimate moments without a closed form.
 _NUM_DRAWS, _DRAW_SEED = 256, (0, 0)
-# What TFP raises where a distribution, or a joint one of dependent parts, does not know a moment.
+# What TFP raises if a distribution, or a joint one with dependent parts, does not know a moment.
 _UNKNOWN = (NotImplementedError, ValueError)
 
 
 def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None):
-    """Draw latents through which gradients flow to the parameters of the posterior.
+    """Draw reparameterised latents, so that gradients reach the parameters of the posterior.
 
     Args:
         q: a fully reparameterised distribution.
@@ -28,7 +28,7 @@ def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None
         `layers` are the same with and without XLA.
 
     Raises:
-        TypeError: if it is no distribution.
+        TypeError: if `q` is not a distribution.
         ValueError: if the distribution is not reparameterised.
     """
     if not isinstance(q, tfd.Distribution):
@@ -51,14 +51,14 @@ def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None
 
 
 def is_normal(q: tfd.Distribution) -> bool:
-    """Whether `from_standard_normal` takes this distribution."""
+    """Return whether `from_standard_normal` takes this distribution."""
     if isinstance(q, tfd.Independent):
         return isinstance(q.distribution, tfd.Normal)
     return isinstance(q, tfd.MultivariateNormalTriL)
 
 
 def from_standard_normal(q: tfd.Distribution, eps: tf.Tensor) -> tf.Tensor:
-    """Return mean + scale eps: a draw from a normal distribution where eps ~ N(0, I)."""
+    """Return mean + scale eps, which is a draw from the normal distribution q if eps ~ N(0, I)."""
     if isinstance(q, tfd.MultivariateNormalTriL):
         return q.loc + q.scale.matvec(eps)
     normal = q.distribution
@@ -66,7 +66,7 @@ def from_standard_normal(q: tfd.Distribution, eps: tf.Tensor) -> tf.Tensor:
 
 
 def knows_moments(q: tfd.Distribution) -> bool:
-    """Whether mean and standard deviation of a distribution need no draws."""
+    """Return whether TFP knows the mean and the standard deviation of a distribution."""
     try:
         q.mean(), q.stddev()
     except _UNKNOWN:
@@ -75,7 +75,7 @@ def knows_moments(q: tfd.Distribution) -> bool:
 
 
 def mean(q: tfd.Distribution):
-    """Return the posterior mean; of a distribution that does not know it, the mean of 256 draws."""
+    """Return the mean of a posterior, or the mean of 256 draws if TFP does not know it."""
     try:
         return q.mean()
     except _UNKNOWN:
@@ -83,7 +83,7 @@ def mean(q: tfd.Distribution):
 
 
 def stddev(q: tfd.Distribution):
-    """Return the standard deviation, as `mean` does."""
+    """Return the standard deviation of a posterior, or of 256 draws if TFP does not know it."""
     try:
         return q.stddev()
     except _UNKNOWN:
@@ -95,7 +95,7 @@ def _draws(q: tfd.Distribution):
 
 
 def choose(z, component: tf.Tensor):
-    """Return the latents of one component each: [S, M, B, ...], one-hot [S, M, B] -> [S, B, ...]."""
+    """Select one of M latents: z [S, M, B, ...] and one-hot `component` [S, M, B] -> [S, B, ...]."""
 
     def one(x):
         weights = tf.reshape(
@@ -107,9 +107,9 @@ def choose(z, component: tf.Tensor):
 
 
 def shape_of(decoder) -> tuple | None:
-    """Return the shape of the latent that a decoder takes, without the batch; None if unknown.
+    """Return the shape of the latent that a decoder takes, without the batch, or None if unknown.
 
-    A decoder with several inputs has a tuple of shapes.
+    For a decoder with several inputs it is a tuple of shapes.
     """
     shape = getattr(decoder, "input_shape", None)
     if isinstance(shape, dict) or not shape:
@@ -121,13 +121,13 @@ def shape_of(decoder) -> tuple | None:
 
 
 def as_vectors(z) -> tf.Tensor:
-    """Return latents as vectors, the parts side by side: [..., B, *event] -> [B, L]."""
+    """Flatten latents to vectors, parts side by side: ``[B, *event] -> [B, L]``."""
     parts = [tf.reshape(x, [nests.batch_size(x), -1]) for x in tf.nest.flatten(z)]
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 
 def from_vectors(vectors: tf.Tensor, shape):
-    """Return latents of a shape (see `shape_of`) from `as_vectors`: [B, L] -> [B, *event]."""
+    """Undo `as_vectors` for latents of a shape (see `shape_of`): ``[B, L] -> [B, *event]``."""
     if not isinstance(shape[0], tuple):
         return tf.reshape(vectors, [-1, *shape])
     sizes = [int(tf.TensorShape(s).num_elements()) for s in shape]

@@ -1,6 +1,6 @@
-"""log p(x) of examples under a model: importance sampling and annealed importance sampling.
+"""log p(x) of examples under a model, by importance sampling or annealed importance sampling.
 
-log_likelihood is log p(x), in nats, larger is better; nll is its negative.
+`log_likelihood` is log p(x) in nats; larger is better. `nll` is its negative.
 """
 
 from dvae_tf.evidence import (

@@ -1,4 +1,4 @@
-"""The denoising variational auto-encoder: one model class, every cell of the table of bounds."""
+"""The denoising variational auto-encoder: one model class for all cells of the table of bounds."""
 
 from typing import Any, NamedTuple
 
@@ -12,21 +12,21 @@ from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior, StandardNormal
 
-# Arguments that are objects, saved as such.
+# Arguments that are serialised as Keras objects.
 _OBJECTS = ("encoder", "decoder", "corruption", "test_corruption", "prior", "kind")
 
-# The first number folded into the seed says what the randomness is for.
+# Folded into the seed first, so that draws for different purposes are independent.
 _TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING, _BINARIZATION = range(6)
 
 
 class BoundTerms(NamedTuple):
-    """What one evaluation of the bound yields; all are [B], in nats, larger is better but for kl.
+    """The bound and its terms for a batch: [B] each, in nats. Larger is better, except for `kl`.
 
     Attributes:
-        objective: what training ascends: the bound, with the KL term weighted.
-        bound: the cell of the table that was asked for.
+        objective: the quantity that training maximises: the bound with a weighted KL term.
+        bound: the model's cell of the table of bounds.
         elbo: reconstruction - kl, whatever the objective.
-        reconstruction: mean over k, m of log p(x|z_km).
+        reconstruction: mean over k and m of log p(x|z_km).
         kl: mean over m of KL(q_m || p(z)).
     """
 
@@ -41,8 +41,8 @@ class Denoised(NamedTuple):
     """A denoised batch.
 
     Attributes:
-        mean: of every value, for images [B, H, W, C].
-        stddev: standard deviation of every value, of the same shape.
+        mean: mean of every value, a nest of tensors [B, ...].
+        stddev: standard deviation of every value, with the same shapes.
     """
 
     mean: Example
@@ -50,13 +50,13 @@ class Denoised(NamedTuple):
 
 
 class _RunningMeans(keras.metrics.Metric):
-    """Weighted means of several values, in one variable.
+    """Weighted means of several values, kept in one variable.
 
-    A variable for each would cost a short training step a twentieth of its time.
+    One variable for each value would slow a short training step down by a twentieth.
     """
 
     def __init__(self, value_names: tuple[str, ...]):
-        super().__init__(name="loss")  # which `evaluate` returns first
+        super().__init__(name="loss")  # `evaluate` returns it first
         self._value_names = value_names
         self._totals = self.add_weight(
             shape=(len(value_names) + 1,), initializer="zeros", dtype="float32", name="totals"
@@ -64,7 +64,7 @@ class _RunningMeans(keras.metrics.Metric):
 
     @property
     def count(self) -> tf.Tensor:
-        """The weights so far, added up."""
+        """The sum of the weights so far."""
         return self._totals[-1]
 
     def update_state(self, values, sample_weight):
@@ -80,27 +80,26 @@ class _RunningMeans(keras.metrics.Metric):
 class DVAE(keras.Model):
     """A denoising VAE (Im, Ahn, Memisevic, Bengio, AAAI 2017, arXiv:1511.06406).
 
-    Training corrupts a clean x to x~, encodes x~ to q(z|x~), decodes z to p(x|z) and scores the
-    clean x, also in the KL term:
+    Training corrupts a clean x to x~, encodes x~ to q(z|x~), decodes z to p(x|z), and scores the
+    clean x:
 
         L_dvae = E_{p(x~|x)} E_{q(z|x~)} [ log p(x|z) + log p(z) - log q(z|x~) ].
 
-    VAE, DVAE, IWAE and DIWAE are cells of one table (see `bounds`): without a corruption the model
-    is a VAE, with `objective="iwae"` an IWAE.
+    VAE, DVAE, IWAE and DIWAE are cells of one table (see `bounds`). Without a corruption the model
+    is a VAE, and with `objective="iwae"` an IWAE.
 
-    `fit` takes batches of x, or of (x, label) whose numeric label is ignored, or of (noisy, clean)
-    with `paired=True`. An example is what `kind` says; images are float32 in [0, 1], [batch, height,
-    width, channels]. Only arrays are range-checked; `tf.data` datasets are not. `fit` logs the means
-    per example of `loss`, `bound`, `elbo`, `reconstruction` and `kl`, in nats. Validation scores the
-    same bound on the same corruption, with the same noise in every epoch.
+    `fit` takes batches of x, or of (x, label) with a numeric label, which it ignores. With
+    `paired=True` it takes batches of (noisy, clean). `kind` defines what an example is. Only arrays are
+    range-checked; `tf.data` datasets are not. `fit` logs the means per example of `loss`, `bound`,
+    `elbo`, `reconstruction` and `kl`, in nats. Validation computes the same bound, and by default
+    uses the same corruption. Its noise is the same in every epoch.
 
-    Under a mixed-precision policy of Keras the networks' hidden layers compute in bfloat16 or float16,
-    all distributions, densities and bounds in float32. Under mixed_float16 `compile` has Keras scale
-    the loss; a step whose gradient overflows leaves everything but that scale as it was, and the
-    next step has its random numbers.
+    Under a mixed-precision policy of Keras, hidden layers compute in bfloat16 or float16. All
+    distributions, densities and bounds stay in float32. Under mixed_float16 Keras scales the loss.
+    A step whose gradient overflows changes only that scale; the next step repeats its random numbers.
 
-    Every random number is a function of (seed, optimizer step): the same seed trains the same
-    model, and a run that is resumed continues as if it had never stopped.
+    Every random number of training is a function of (seed, optimizer step). So the same seed trains
+    the same model, and a resumed run continues as if it had never stopped.
 
     Args:
         encoder: a Keras model from examples to a distribution over latents, [B, L] or a tuple.
@@ -112,19 +111,20 @@ class DVAE(keras.Model):
         num_samples: K, latent samples drawn for each corruption.
         gradient: "reparameterized", or "doubly_reparameterized" (Tucker et al. 2019), which needs
             objective="iwae" and posterior="conditional".
-        test_corruption: the corruption that validation applies; None takes that of training.
-            `corruptions.Identity()` scores the bound of clean inputs.
-        paired: whether batches are pairs (noisy, clean) of real noise. The corruption must then be
+        test_corruption: the corruption for validation; None takes the one for training.
+            `corruptions.Identity()` gives the bound for clean inputs.
+        paired: whether batches are pairs (noisy, clean) with real noise. Then `corruption` must be
             None and `num_corruptions` 1.
-        binarize: whether training draws the pixels of every batch anew, 1 with the probability that
-            is their value and else 0, as Burda et al. (2016) do. Binary images stay as they are.
-        latent_dim: L, needed only when it cannot be read from the decoder's input shape.
-        prior: p(z), from `priors`; None takes the standard normal one.
-        kind: of data, from `kinds`; None takes the kind that the encoder's input shape tells.
+        binarize: whether each training step draws binary values: 1 with the value as probability,
+            else 0, as in Burda et al. (2016). Binary values stay unchanged.
+        latent_dim: L; needed only if the decoder's input shape does not tell it.
+        prior: p(z), from `priors`; None takes the standard normal.
+        kind: kind of data, from `kinds`; None infers it from the encoder's input shape.
         seed: an integer from 0 to 2**62 - 1.
 
     Raises:
-        TypeError, ValueError: if an argument is not of the kind said above.
+        TypeError: if `corruption`, `test_corruption`, `prior` or `kind` has the wrong type.
+        ValueError: if another argument is out of range, or two arguments contradict each other.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class DVAE(keras.Model):
         seed: int = 0,
         **kwargs,
     ):
-        # By the policy of a model Keras decides whether its loss must be scaled, for float16.
+        # From the model's policy Keras decides whether to scale the loss, for float16.
         super().__init__(**({"dtype": encoder.dtype_policy} | kwargs))
         corruption = corruptions.Identity() if corruption is None else corruption
         test_corruption = corruption if test_corruption is None else test_corruption
@@ -171,14 +171,14 @@ class DVAE(keras.Model):
         )
         if paired and (corruption != corruptions.Identity() or num_corruptions != 1):
             raise ValueError(
-                "`paired` data bring their own noise: `corruption` must be None and "
+                "`paired` data bring their own noise. `corruption` must be None, and "
                 "`num_corruptions` 1. "
                 f"Received: corruption={corruption!r}, num_corruptions={num_corruptions}."
             )
         if paired and binarize:
             raise ValueError(
-                "`binarize` must be False for `paired` data, whose noisy images belong to the clean "
-                "ones as they are. Received: paired=True, binarize=True. Binarise the data."
+                "`binarize` must be False for `paired` data, because new clean values would no longer "
+                "match the noisy ones. Received: paired=True, binarize=True. Binarise the data first."
             )
         self.encoder = encoder
         self.decoder = decoder
@@ -195,9 +195,9 @@ class DVAE(keras.Model):
         self.latent_dim = latents.size_of(self.prior.event_shape)
         self.kind = kind_of(encoder) if kind is None else kind
         self.seed = seed
-        randomness.as_seed(seed)  # refuses what is not a seed
+        randomness.as_seed(seed)  # raises if it is not a seed
         self.built = bool(encoder.built and decoder.built)
-        # A variable, so that callbacks change it without a new trace.
+        # A variable, so that callbacks can change it without retracing the step.
         self.kl_weight = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="kl_weight"
         )
@@ -213,13 +213,13 @@ class DVAE(keras.Model):
         corruption: corruptions.Corruption | None = None,
         noisy: Example | None = None,
     ) -> BoundTerms:
-        """Evaluate the model's cell of the table on one batch.
+        """Compute the model's bound and its terms for one batch.
 
         Args:
             x: clean examples, [B, ...].
             seed: int32 tensor of shape [2].
             corruption: p(x~|x); None takes the model's own.
-            noisy: x~ itself, [B, ...], for paired data; nothing is then corrupted.
+            noisy: x~ itself, [B, ...], for paired data; `corruption` is then ignored.
         """
         m, k = self.num_corruptions, self.num_samples
         corruption_seed, latent_seed = randomness.split(seed)
@@ -267,31 +267,31 @@ class DVAE(keras.Model):
     # ---- training ----
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; as `keras.Model.fit`, but that arrays of clean examples are checked.
+        """Train as `keras.Model.fit` does, after a check of clean examples that are arrays.
 
         Raises:
-            ValueError: if they are not what the kind of data requires.
+            ValueError: if the examples are not valid for the kind of data.
         """
         self._check_arrays(x, y)
         try:
             return super().fit(x, y, *args, **kwargs)
         except BaseException:
-            # A step that was not traced to its end could not make the optimizer's variables later.
+            # If tracing stopped halfway, trace again: the optimizer has no variables yet.
             if not getattr(self.optimizer, "built", True):
                 self.train_function = None
             raise
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Validate; as `keras.Model.evaluate`, but that arrays of clean examples are checked.
+        """Validate as `keras.Model.evaluate` does, after a check of clean examples that are arrays.
 
         Raises:
-            ValueError: if they are not what the kind of data requires.
+            ValueError: if the examples are not valid for the kind of data.
         """
         self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def _check_arrays(self, x, y) -> None:
-        """Look at values before the steps, whose graphs cannot."""
+        """Check values here, because the graph of a step cannot."""
         clean = y if self.paired else x
         if isinstance(clean, np.ndarray | tf.Tensor):
             self.kind.check(clean, self._clean_model, clean=True)
@@ -302,15 +302,15 @@ class DVAE(keras.Model):
         return self._track(loss, terms)
 
     def training_gradient(self, data) -> tuple[tf.Tensor, BoundTerms, list[tf.Tensor]]:
-        """Return loss, terms of the bound and gradient of the step that comes next.
+        """Return the loss, the terms of the bound and the gradient of the next step.
 
-        Under a distribution strategy the gradient is this replica's share of the mean's; with loss
-        scaling it is scaled.
+        Under a distribution strategy the gradient is this replica's share of the mean's gradient.
+        Loss scaling scales it.
         """
         x, noisy = self._unpack(data)
         seed = self._step_seed(_TRAINING, self.optimizer.iterations)
         if self.binarize:
-            # Here and not in the input pipeline, whose thread would take a core from this step.
+            # Drawn here, because a thread of the input pipeline would take a core from this step.
             pixel_seed = self._step_seed(_BINARIZATION, self.optimizer.iterations)
             x = tf.nest.map_structure(
                 lambda p: tf.cast(randomness.uniform(tf.shape(p), pixel_seed) < p, tf.float32), x
@@ -318,20 +318,20 @@ class DVAE(keras.Model):
         with tf.GradientTape() as tape:
             terms = self.bound_terms(x, seed=seed, noisy=noisy)
             loss = self._loss(terms)
-            # Gradients are summed over replicas: each contributes its share of the mean.
+            # Gradients are summed over replicas, so that each contributes its share of the mean.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
             share = self.optimizer.scale_loss(share)
         return loss, terms, tape.gradient(share, self.trainable_variables)
 
     def test_step(self, data):
         x, noisy = self._unpack(data)
-        # The examples counted so far in this evaluation number its batches.
+        # Batches are numbered by the examples counted so far in this evaluation.
         seed = self._step_seed(_VALIDATION, self._logged.count)
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
         return self._track(self._loss(terms), terms)
 
     def _unpack(self, data) -> tuple[Example, Example | None]:
-        """Return (clean, noisy), or (clean, None) when the model is to corrupt by itself."""
+        """Return (clean, noisy) for paired batches, else (clean, None)."""
         first, second, weight = keras.utils.unpack_x_y_sample_weight(data)
         if weight is not None:
             raise ValueError(
@@ -340,7 +340,7 @@ class DVAE(keras.Model):
             )
         if self.paired and second is None:
             raise ValueError(
-                "A model made with paired=True takes batches (noisy, clean). Received: one tensor."
+                "A model made with paired=True takes batches (noisy, clean). Received: one element."
             )
         if self.paired:
             return self._clean_examples(second), self._as_examples(first)
@@ -354,7 +354,7 @@ class DVAE(keras.Model):
 
     @property
     def _clean_model(self) -> keras.Model | None:
-        """The model that clean examples must fit; in pairs, the encoder takes the noisy ones."""
+        """The model whose input shape clean examples must have; None in pairs, where noisy ones do."""
         return None if self.paired else self.encoder
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
@@ -362,7 +362,7 @@ class DVAE(keras.Model):
         return randomness.fold_in(randomness.as_seed(self.seed), purpose, step, replica)
 
     def _loss(self, terms: BoundTerms) -> tf.Tensor:
-        # A hidden layer's penalty on its activations has the dtype these have.
+        # A hidden layer's activity penalty has the dtype of the activations.
         penalties = (tf.cast(penalty, tf.float32) for penalty in self.losses)
         return tf.add_n([-tf.reduce_mean(terms.objective), *penalties])
 
@@ -371,7 +371,7 @@ class DVAE(keras.Model):
         self._logged.update_state(means, sample_weight=tf.shape(terms.bound)[0])
         logs = self._logged.result()
         if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
-            # Keras reduces what workers return along its first axis.
+            # Keras reduces the workers' results along the first axis.
             logs = {name: value[tf.newaxis] for name, value in logs.items()}
         return logs
 
@@ -380,10 +380,10 @@ class DVAE(keras.Model):
         return [self._logged]
 
     def compile(self, optimizer: Any = "adam", **kwargs):
-        """Configure training; as `keras.Model.compile`, but that the loss is the bound.
+        """Configure training as `keras.Model.compile` does; the loss is always the bound.
 
-        `jit_compile="auto"`, the default, compiles with XLA on a CPU too, where Keras would not: the
-        step is then about twice as fast.
+        `jit_compile="auto"`, the default, compiles with XLA on a CPU too, which makes a step about
+        twice as fast. Keras' own default would not.
 
         Raises:
             ValueError: if a loss or metrics are given.
@@ -397,12 +397,12 @@ class DVAE(keras.Model):
         has_accelerator = any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
         is_auto = kwargs.get("jit_compile", "auto") == "auto"
         if is_auto and not has_accelerator and not kwargs.get("run_eagerly"):
-            # XLA cannot exchange gradients between the replicas of processors.
+            # XLA cannot exchange gradients between replicas on CPUs.
             kwargs["jit_compile"] = tf.distribute.get_strategy().num_replicas_in_sync == 1
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config):
-        # Keras restores no model with a compile of its own; this one takes the same arguments.
+        # Keras itself restores no model that overrides `compile`; this one takes the same arguments.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
@@ -410,11 +410,11 @@ class DVAE(keras.Model):
     # ---- use ----
 
     def call(self, noisy):
-        """Denoise: the mean of p(x|z) at the posterior mean of z. Draws and corrupts nothing."""
+        """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random."""
         return self.decoder(latents.mean(self.encoder(self._as_examples(noisy)))).mean()
 
     def build(self, input_shape=None):
-        # Encoder and decoder build themselves; there is nothing else to make.
+        # Encoder and decoder build themselves; there is nothing else to build.
         self.built = True
 
     def compute_output_shape(self, input_shape):
@@ -424,13 +424,13 @@ class DVAE(keras.Model):
         """Denoise by averaging over the posterior.
 
         Args:
-            noisy: [B, ...]; nothing is corrupted further.
+            noisy: noisy examples, [B, ...]; they are not corrupted further.
             num_samples: S, latent samples for each example. 0 decodes the posterior mean, as `call`.
-            seed: of the samples.
+            seed: seed of the samples.
 
         Returns:
             mean: (1/S) sum_s E[x|z_s], z_s ~ q(z|x~).
-            stddev: the square root of (1/S) sum_s Var[x|z_s] + Var_s E[x|z_s].
+            stddev: sqrt((1/S) sum_s Var[x|z_s] + Var_s E[x|z_s]).
         """
         counts.check("num_samples", num_samples, 0)
         q = self.encoder(self._as_examples(noisy))
@@ -452,7 +452,7 @@ class DVAE(keras.Model):
         )
 
     def sample(self, num_examples: int, *, seed: int = 0) -> Example:
-        """Return the mean examples E[x|z] of `num_examples` latents z ~ p(z): [n, ...]."""
+        """Return the mean examples E[x|z] for `num_examples` latents z ~ p(z): [n, ...]."""
         counts.check("num_examples", num_examples, 0)
         seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
         return self.decoder(self.prior.sample(num_examples, seed=seed)).mean()
@@ -462,9 +462,9 @@ class DVAE(keras.Model):
 
         Args:
             x: clean examples, [B, ...].
-            num_samples: K, latent samples for the reconstruction term, and for a KL term that has no
+            num_samples: K, latent samples for the reconstruction term, and for a KL term without a
                 closed form.
-            seed: of the samples.
+            seed: seed of the samples.
         """
         counts.check("num_samples", num_samples, 1)
         x = self._clean_examples(x)
@@ -520,13 +520,13 @@ class DVAE(keras.Model):
 
 
 def _latent_shape(decoder, latent_dim: int | None) -> tuple:
-    """Return the shape of a latent: as given, or as the decoder's input says."""
+    """Return the shape of a latent, from `latent_dim` or from the decoder's input shape."""
     if latent_dim is not None:
         return (latent_dim,)
     shape = latents.shape_of(decoder)
     if shape is None:
         raise ValueError(
-            "`latent_dim` must be given when the decoder's input shape is not known as [B, L]. "
+            "`latent_dim` must be given if the decoder's input shape is not known. "
             f"Received: a decoder of input shape {getattr(decoder, 'input_shape', None)}."
         )
     return shape

@@ -1,7 +1,7 @@
-"""Nests of tensors whose first axis is the batch: an example, or a latent, of several parts.
+"""Nests of tensors with the batch first, which hold examples or latents of several parts.
 
-A nest is a tensor, or a tuple, list or dict of nests (`tf.nest`). B is the batch, K and M count
-copies of it.
+A nest is a tensor, or a tuple, list or dict of nests (see `tf.nest`). In shapes, B is the batch
+size; K and M count copies of the batch.
 """
 
 import numpy as np
@@ -9,20 +9,20 @@ import tensorflow as tf
 
 
 def batch_size(nest) -> int | tf.Tensor:
-    """Return B: an integer for arrays, a scalar tensor for tensors."""
+    """Return the batch size B: an integer for arrays, a scalar tensor for tensors."""
     first = tf.nest.flatten(nest)[0]
     return tf.shape(first)[0] if tf.is_tensor(first) else len(first)
 
 
 def repeat(nest, times: int):
-    """[B, ...] -> [times B, ...]: the whole batch, one time after the other."""
+    """Repeat the batch as a block: [B, ...] -> [times B, ...]."""
     if times == 1:
         return nest
     return tf.nest.map_structure(lambda x: tf.tile(x, [times] + [1] * (len(x.shape) - 1)), nest)
 
 
 def merge(nest):
-    """[K, N, ...] -> [K N, ...]."""
+    """Merge the first two axes: [K, N, ...] -> [K N, ...]."""
     return tf.nest.map_structure(
         lambda x: (
             tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
@@ -34,12 +34,12 @@ def merge(nest):
 
 
 def merge_inner(nest):
-    """[K, M, B, ...] -> [K, M B, ...]."""
+    """Merge the second and third axes: [K, M, B, ...] -> [K, M B, ...]."""
     return tf.nest.map_structure(lambda x: tf.reshape(x, [x.shape[0], -1, *x.shape[3:]]), nest)
 
 
 def separate(nest, count: int, axis: int = 0):
-    """Split an axis of length count B in two: [..., count B, ...] -> [..., count, B, ...]."""
+    """Split an axis into two: [..., count B, ...] -> [..., count, B, ...]."""
 
     def one(x):
         shape = tf.shape(x)
@@ -49,11 +49,11 @@ def separate(nest, count: int, axis: int = 0):
 
 
 def take(nest, indices):
-    """Return the rows of arrays at a slice or at an array of indices."""
+    """Select rows of arrays by a slice or an array of indices."""
     return tf.nest.map_structure(lambda x: x[indices], nest)
 
 
 def as_matrix(nest) -> np.ndarray:
-    """Return the values of each row side by side: arrays [B, ...] -> [B, values]."""
+    """Flatten each row, with the parts of a nest side by side: [B, ...] -> [B, values]."""
     parts = [np.asarray(x) for x in tf.nest.flatten(nest)]
     return np.concatenate([x.reshape(len(x), -1) for x in parts], axis=1)

@@ -1,11 +1,11 @@
-"""Random numbers as a pure function of a seed: no generator keeps a state.
+"""Random numbers as pure functions of a seed, without the state of a generator.
 
-Draws are those of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-generators"): number i is a hash of seed + (i + 1) gamma, which a compiler merges into the loop that
-uses it. TensorFlow's own `stateless_uniform` and `stateless_normal` give different numbers with and
-without XLA, and XLA takes ten times the instructions for their Philox; the draws below are the same
-in both (uniforms bit for bit, normals to rounding). Seeds are split and folded by the same hash.
-A seed is an int32 tensor of shape [2] throughout, as TensorFlow Probability wants it.
+The generator is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators"). Number i is a hash of seed + (i + 1) gamma, which a compiler can merge into the loop
+that uses it. The draws are the same with and without XLA: uniforms bit for bit, normals up to
+rounding. TensorFlow's `stateless_uniform` and `stateless_normal` differ there, and their Philox
+costs XLA ten times the instructions. The same hash splits and folds seeds. A seed is always an
+int32 tensor of shape [2], as TensorFlow Probability expects it.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-# Of SplitMix64: what is added from one number to the next, and the steps of the hash.
+# SplitMix64's increment from one number to the next. `_STEPS` are the (shift, factor) of its hash.
 _GAMMA = 0x9E3779B97F4A7C15
-# Keep new seeds apart from the draws of the old one, and those of `split` from those of `fold_in`.
+# Keep new seeds apart from the draws of the old seed, and seeds of `split` from seeds of `fold_in`.
 _FOLDED, _SPLIT = 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7
 _STEPS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
@@ -24,10 +24,10 @@ def as_seed(seed: int | Sequence[int] | tf.Tensor) -> tf.Tensor:
     """Return `seed` as an int32 tensor of shape [2].
 
     Args:
-        seed: a non-negative Python integer below 2**62, or two integers, or a tensor of two.
+        seed: an integer from 0 to 2**62 - 1, or two integers, or a tensor of two.
 
     Raises:
-        ValueError: if an integer is out of range or a tensor is not of shape [2].
+        ValueError: if an integer is out of range, or anything else does not hold two integers.
     """
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         if not 0 <= seed < 2**62:
@@ -50,7 +50,7 @@ def as_seed(seed: int | Sequence[int] | tf.Tensor) -> tf.Tensor:
 
 
 def fold_in(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
-    """Return a new seed that is a hash of `seed` and the integers `data`, in order."""
+    """Return a new seed: a hash of `seed` and the integers `data`, in this order."""
     for number in data:
         seed = _new_seed(seed, tf.cast(tf.cast(number, tf.int32), tf.uint64), _FOLDED)
     return seed
@@ -69,7 +69,7 @@ def _new_seed(seed: tf.Tensor, number: tf.Tensor, purpose: int) -> tf.Tensor:
 
 
 def _hash(z: tf.Tensor) -> tf.Tensor:
-    """Return the hash of SplitMix64, a bijection of uint64."""
+    """Return SplitMix64's hash, a bijection of uint64."""
     for shift, factor in _STEPS:
         shifted = tf.bitwise.right_shift(z, tf.constant(shift, tf.uint64))
         z = tf.bitwise.bitwise_xor(z, shifted) * tf.constant(factor, tf.uint64)
@@ -77,7 +77,7 @@ def _hash(z: tf.Tensor) -> tf.Tensor:
 
 
 def _bits(shape, seed: tf.Tensor) -> tf.Tensor:
-    """Return uint64 draws: the first numbers of SplitMix64 from the 64 bits of the seed."""
+    """Return uint64 draws: the first numbers of SplitMix64, started at the 64 bits of the seed."""
     size = tf.reduce_prod(tf.cast(shape, tf.int64))
     place = tf.cast(tf.range(1, size + 1, dtype=tf.int64), tf.uint64)
     z = _hash(tf.bitcast(seed, tf.uint64) + place * tf.constant(_GAMMA, tf.uint64))
@@ -85,7 +85,7 @@ def _bits(shape, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _top_bits(shape, seed: tf.Tensor, count: int) -> tf.Tensor:
-    """Return the highest `count` bits of draws, the best mixed ones, as non-negative int64."""
+    """Return the `count` highest bits of draws, which are the best mixed, as non-negative int64."""
     shift = tf.constant(64 - count, tf.uint64)
     return tf.cast(tf.bitwise.right_shift(_bits(shape, seed), shift), tf.int64)
 
@@ -96,16 +96,17 @@ def uniform(shape, seed: tf.Tensor) -> tf.Tensor:
 
 
 def normal(shape, seed: tf.Tensor) -> tf.Tensor:
-    """Return float32 draws from N(0, 1), by inversion; none exceeds 5.5 in magnitude."""
+    """Return float32 draws from N(0, 1) by inversion; their magnitude is at most 5.5."""
     return _normal_from_bits(tf.cast(_top_bits(shape, seed, 32) - 2**31, tf.int32))
 
 
 def _normal_from_bits(bits: tf.Tensor) -> tf.Tensor:
-    """Return sqrt(2) erfinv(m) with a sign: one bit of 32 is the sign, 23 are the magnitude.
+    """Return +-sqrt(2) erfinv(m), with the sign and m taken from 32 random bits.
 
-    m is the midpoint of one of 2**23 equal bins of (0, 1).
+    The highest bit is the sign. The lowest 23 bits choose one of 2**23 equal bins of (0, 1), and m
+    is the midpoint of that bin.
     """
     magnitude = tf.cast(2 * tf.bitwise.bitwise_and(bits, 0x7FFFFF) + 1, tf.float32) * 2.0**-24
-    # TensorFlow inverts through (1 + x) / 2, which would round to 1 in the upper tail.
+    # TensorFlow's erfinv goes through (1 + x) / 2, which would round to 1 in the upper tail.
     lower = np.float32(np.sqrt(2.0)) * tf.math.erfinv(-magnitude)
     return tf.where(bits < 0, lower, -lower)

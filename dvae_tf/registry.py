@@ -1,16 +1,16 @@
-"""Registries: names and what they stand for, one file of a package for each entry.
+"""Registries: mappings from names to entries, with one file for each entry.
 
-A package that holds a registry says so once::
+A package declares its registry once::
 
-    CORRUPTIONS = Registry("noise", __name__)      # in corruptions/__init__.py
+    CORRUPTIONS = Registry("noise", "dvae_tf.corruptions")  # in corruptions/corruption.py
 
-and every module of that package registers what it defines::
+Every module of that package registers its entry::
 
-    @CORRUPTIONS.register                          # in corruptions/gaussian.py
+    @CORRUPTIONS.register                                   # in corruptions/gaussian.py
     class Gaussian(Corruption):
         name = "gaussian"
 
-The modules are found by looking into the package's folder, so that a new entry is one new file.
+The registry imports all modules in the package's folder, so that a new entry is one new file.
 """
 
 import importlib
@@ -25,7 +25,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to entries, in alphabetical order.
 
     Args:
-        argument: what users call the choice, for messages: "noise", "likelihood", "network".
+        argument: name of the argument that takes an entry, for messages: "noise", "likelihood".
         package: name of the package whose modules register the entries. They are imported when
             the registry is first read.
     """
@@ -37,13 +37,13 @@ class Registry(Mapping[str, T], Generic[T]):
         self._is_complete = False
 
     def register(self, entry):
-        """Add an entry, and return it: a decorator.
+        """Add an entry and return it, as a decorator.
 
-        `@REGISTRY.register` takes the attribute `name` of the entry, `@REGISTRY.register("mlp")` the
-        name that is given.
+        `@REGISTRY.register` uses the entry's attribute `name`; `@REGISTRY.register("mlp")` uses the
+        given name.
 
         Raises:
-            ValueError: if another entry has that name.
+            ValueError: if another entry has the name.
         """
         if isinstance(entry, str):
             return lambda named: self._add(entry, named)
@@ -63,7 +63,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the entry of this name.
 
         Raises:
-            ValueError: if there is none; the message lists those that exist.
+            ValueError: if there is none; the message lists all names.
         """
         if not isinstance(name, str) or name not in self:
             raise ValueError(
@@ -90,5 +90,5 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def _place(entry) -> tuple[str, str]:
-    """Where an entry is defined; a module that is executed twice defines the same one."""
+    """Return where an entry is defined. It identifies an entry whose module is executed twice."""
     return getattr(entry, "__module__", ""), getattr(entry, "__qualname__", "")

@@ -1,7 +1,7 @@
 """Serve an exported model without TensorFlow Serving: `python -m dvae_tf.serve RUN_DIR/export`.
 
-The paths are TensorFlow Serving's (see `serving.application`). At `/` there is a page to try the
-model on, where its kind of data has one.
+The paths are those of TensorFlow Serving (see `serving.application`). The page at `/` lets you try
+the model in a browser, if its kind of data has a page.
 """
 
 import sys

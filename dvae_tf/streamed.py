@@ -1,4 +1,4 @@
-"""Arrays whose rows stay on disk until they are asked for."""
+"""Arrays whose rows stay on disk until they are needed."""
 
 import re
 from collections.abc import Callable
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# `cache="auto"` holds as many bytes of training examples in memory, decoded.
+# With `cache="auto"`, larger training splits are streamed: their size in bytes, decoded.
 MAX_CACHED = 2**30
 
 
 class DatasetError(ValueError):
-    """The data asked for cannot be used; the message says what to do."""
+    """The data cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """An array [N, ...] whose rows are read when they are needed. NumPy reads all of them.
+    """An array [N, ...] whose rows are read when they are needed; `np.asarray` reads all.
 
     Args:
-        keys: [N, ...], which say where each row is.
-        read: from one key to its row, in a graph; a row that cannot be read is an `OpError`.
-        describe: from one key to words that name the row.
+        keys: [N, ...], one key for each row, which says where the row is.
+        read: a function from a key to its row, in a graph; it raises `OpError` if it fails.
+        describe: a function from a key to words that name the row, for messages.
         spec: shape and type of a row.
     """
 
@@ -36,7 +36,7 @@ class Streamed:
         return len(self.keys)
 
     def __getitem__(self, indices) -> "Streamed":
-        """Return the rows of a slice or of an array of indices; none is read yet."""
+        """Select rows by a slice or an array of indices, without reading them."""
         return replace(self, keys=self.keys[indices])
 
     @property
@@ -63,7 +63,7 @@ class Streamed:
         return rows if dtype is None else rows.astype(dtype)
 
     def stream(self, indices: tf.data.Dataset) -> tf.data.Dataset:
-        """Return the rows at the indices, in their order, read by as many threads as help."""
+        """Return the rows at the indices, in that order; several threads read ahead."""
         with tf.device("CPU"):
             keys = tf.constant(self.keys)
         return indices.map(
@@ -73,22 +73,26 @@ class Streamed:
         )
 
     def check(self) -> None:
-        """Read one row after the other.
+        """Read all rows one by one, to name the first one that is at fault.
 
         Raises:
-            DatasetError: which names the first that is damaged, missing or of another shape.
+            DatasetError: if a row is damaged, missing or of another shape.
         """
         for key in self.keys:
             shape = tuple(read_row(self.read, key, self.describe).shape)
             if shape != self.shape[1:]:
                 raise DatasetError(
-                    "All images must have one size and one number of channels. Received: "
+                    "All examples must have one shape. Received: "
                     f"{shape} in {self.describe(key)}, {self.shape[1:]} in the others."
                 )
 
 
 def read_row(read, key: np.ndarray, describe) -> tf.Tensor:
-    """Return a row, or say which one it is that cannot be read."""
+    """Return the row of a key.
+
+    Raises:
+        DatasetError: if it cannot be read; the message names it.
+    """
     try:
         return read(tf.constant(key))
     except tf.errors.OpError as error:
@@ -99,8 +103,8 @@ def read_row(read, key: np.ndarray, describe) -> tf.Tensor:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the message of an error in one short line."""
-    # TensorFlow's names of nodes
+    """Return the message of an error in one line of at most 200 characters."""
+    # Drop the names of graph nodes that TensorFlow adds.
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]| name: *$", "", str(error))
     text = re.sub(r"\s+", " ", text).strip(" .") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

@@ -1,13 +1,13 @@
-"""Jinja's templates, which lie in the folder `templates` of the package that uses them."""
+"""Jinja templates, from the folder `templates` of the package that uses them."""
 
 import jinja2
 
 
 def environment(package: str, *, autoescape: bool) -> jinja2.Environment:
-    """Return Jinja's environment of a package's templates; a name that is not given is an error.
+    """Return a Jinja environment for a package's templates, in which undefined names are errors.
 
     Args:
-        package: its import name, for example "dvae_tf.evaluation".
+        package: import name of the package, for example "dvae_tf.evaluation".
         autoescape: whether values are escaped for HTML.
     """
     return jinja2.Environment(

@@ -1,4 +1,4 @@
-"""TensorFlow's C API, through ctypes: the loader and the session that TensorFlow Serving uses."""
+"""TensorFlow's C API through ctypes: the loader and the session that TensorFlow Serving uses."""
 
 import ctypes
 import importlib.util
@@ -34,7 +34,7 @@ def _library() -> ctypes.CDLL:
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or spec.origin is None:
         raise ImportError("TensorFlow must be installed: pip install tensorflow")
-    # Not RTLD_GLOBAL: TensorFlow's Python modules crash when they are imported after that.
+    # Not with RTLD_GLOBAL: TensorFlow's Python modules crash if they are imported after that.
     library = ctypes.CDLL(str(Path(spec.origin).with_name("libtensorflow_cc.so.2")))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     for name, result in (
@@ -66,7 +66,8 @@ class Session:
         version_dir: directory with a saved_model.pb.
 
     Raises:
-        RuntimeError: if it cannot be loaded, with TensorFlow's message.
+        ImportError: if TensorFlow is not installed.
+        RuntimeError: if the SavedModel cannot be loaded, with TensorFlow's message.
     """
 
     def __init__(self, version_dir: str | Path):
@@ -104,10 +105,17 @@ class Session:
         }
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Call a signature. May be called from several threads.
+        """Call a signature. Several threads may do so at the same time.
+
+        Args:
+            signature: name of the signature.
+            inputs: arrays by name.
+
+        Returns:
+            the outputs, arrays by name.
 
         Raises:
-            ValueError: if signature or names of inputs are unknown.
+            ValueError: if the signature, the names of the inputs or a dtype is unknown.
             RuntimeError: if TensorFlow refuses the request, with its message.
         """
         if signature not in self.signatures:
@@ -153,7 +161,7 @@ class Session:
         return result
 
     def close(self) -> None:
-        """Free the session; nothing may be called afterwards."""
+        """Free the session. No method may be called afterwards."""
         self._tf.TF_DeleteSession(self._session, self._status)
         self._tf.TF_DeleteGraph(self._graph)
         self._tf.TF_DeleteStatus(self._status)
@@ -163,7 +171,7 @@ class Session:
             raise RuntimeError(self._tf.TF_Message(status).decode(errors="replace"))
 
     def _outputs(self, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> ctypes.Array:
-        """Return the places in the graph of some tensors, in the order of their names."""
+        """Return the places of tensors in the graph, in the order of their names."""
         places = []
         for key in sorted(infos):
             name, _, index = infos[key].name.partition(":")
@@ -189,7 +197,7 @@ class Session:
             return tensor
         kind = next((kind for kind, dtype in _NUMPY.items() if dtype == array.dtype), None)
         if kind is None:
-            raise ValueError(f"no signature takes {array.dtype}")
+            raise ValueError(f"No signature takes arrays of type {array.dtype}")
         tensor = tf.TF_AllocateTensor(kind, dims, array.ndim, ctypes.c_size_t(array.nbytes))
         if array.nbytes:
             ctypes.memmove(

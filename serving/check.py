@@ -1,8 +1,8 @@
-"""Check an exported version before a server gets it: `python serving/check.py EXPORT_DIR/1`.
+"""Check an exported version before serving it: `python serving/check.py EXPORT_DIR/1`.
 
-Loads the SavedModel as TensorFlow Serving does, through the C API and with XLA switched off, calls
-every signature on golden.npz, and replays every warm-up request. Exit status 0 if all agree, 1 if
-something differs, 2 if there is no such version.
+The check loads the SavedModel as TensorFlow Serving does: through the C API, with XLA switched off.
+It calls every signature on golden.npz, and replays every warm-up request. The exit status is 0 if
+all outputs agree, 1 if something differs, and 2 if there is no such version.
 """
 
 import io
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# Without it TensorFlow's start-up messages bury ours. It must be set before the import.
+# Otherwise TensorFlow's start-up messages would bury ours. The variable only works before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -23,7 +23,7 @@ from c_api import Session
 from client import Parser
 from google.protobuf.message import DecodeError
 
-# What reading a damaged file raises, beside TensorFlow's own.
+# Errors that reading a damaged file may raise, in addition to TensorFlow's own.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -50,7 +50,7 @@ def golden(version_dir: Path) -> Iterator[tuple[str, dict, dict]]:
 
 
 def differences(version_dir: Path, run) -> list[str]:
-    """Return where the outputs of `run(signature, inputs)` leave the tolerance of signature.json."""
+    """Return how the outputs of `run(signature, inputs)` exceed the tolerances, one line for each."""
     tolerance = json.loads((version_dir / "signature.json").read_text())["tolerance"]
     found = []
     for signature, inputs, expected in golden(version_dir):
@@ -66,14 +66,14 @@ def differences(version_dir: Path, run) -> list[str]:
 
 
 def missing(version_dir: Path, signatures: set[str]) -> list[str]:
-    """Return which files do not speak of exactly these signatures."""
+    """Return one line for each file that does not list exactly these signatures."""
     described = json.loads((version_dir / "signature.json").read_text())["signatures"]
     sources = {
         "golden.npz": {name for name, _, _ in golden(version_dir)},
         "signature.json": set(described),
     }
     return [
-        f"{file} is of {sorted(names)}, not of {sorted(signatures)}"
+        f"{file} lists the signatures {sorted(names)}, not {sorted(signatures)}"
         for file, names in sources.items()
         if names != signatures
     ]
@@ -103,7 +103,7 @@ def _decoded(files: np.ndarray) -> np.ndarray:
 
 
 def warmup_requests(version_dir: Path) -> Iterator[tuple[str, dict]]:
-    """Yield (signature, inputs) of every warm-up record; nothing where there is no file.
+    """Yield (signature, inputs) of every warm-up record; nothing if there is no file.
 
     Raises:
         ImportError: if there are records and tensorflow-serving-api is not installed.
@@ -121,7 +121,7 @@ def warmup_requests(version_dir: Path) -> Iterator[tuple[str, dict]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command and return its exit status."""
     parser = Parser(prog="check.py", description="Check a version as TensorFlow Serving loads it.")
     parser.add_argument("version_dir", type=Path, metavar="VERSION_DIR")
     version_dir = parser.parse_args(arguments).version_dir

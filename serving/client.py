@@ -1,7 +1,7 @@
 """Denoise an image on a model server: `python serving/client.py noisy.png --out clean.png`.
 
-Speaks REST with nothing but Python's own library, to TensorFlow Serving and to `dvae_tf.serve`;
-and with --grpc gRPC, for which it needs tensorflow-serving-api.
+The client needs only Python's standard library. It speaks REST, to TensorFlow Serving or to
+`dvae_tf.serve`. With --grpc it speaks gRPC, and then needs tensorflow-serving-api.
 """
 
 import argparse
@@ -52,11 +52,11 @@ def denoise_rest(
     try:
         return base64.b64decode(json.loads(answer)["predictions"][0]["b64"], validate=True)
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ServerError(f"{url} gave an answer that is none of a model server's") from error
+        raise ServerError(f"{url} returned a response that is not TensorFlow Serving's") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """Return what a server says is wrong."""
+    """Return the error message in a server's response."""
     try:
         text = error.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
@@ -97,25 +97,25 @@ def denoise_grpc(
                 f"{server} answered {error.code().name}: {error.details()}"
             ) from error
         except (TypeError, IndexError) as error:
-            raise ServerError(f"{server} gave an answer that is none of this model's") from error
+            raise ServerError(f"{server} returned a response without a denoised image") from error
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An argument parser that reports errors in one line."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, or 2 with one line that says what went wrong."""
+    """Run the command and return its exit status: 0, or 2 after an error, which it prints."""
     parser = Parser(prog="client.py", description="Denoise an image on a server.")
-    parser.add_argument("image", type=Path, help="PNG or JPEG, of the size of the model's images")
+    parser.add_argument("image", type=Path, help="PNG or JPEG, of the size that the model takes")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     parser.add_argument(
         "--server", help="default: http://localhost:8501, and localhost:8500 with --grpc"
     )
-    parser.add_argument("--grpc", action="store_true", help="gRPC in place of REST")
+    parser.add_argument("--grpc", action="store_true", help="use gRPC instead of REST")
     parser.add_argument("--model", default="dvae", help="name of the model (default: dvae)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", type=int, help="default: the newest")

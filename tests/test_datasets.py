@@ -339,7 +339,7 @@ class TestFiles:
         for index, size in enumerate((4, 5)):
             image = rng.integers(0, 256, (size, 4, 1))
             keras.utils.save_img(tmp_path / f"{index}.png", image, scale=False)
-        with pytest.raises(DatasetError, match=r"one size.* \(5, 4, 1\) in .*1\.png"):
+        with pytest.raises(DatasetError, match=r"one shape.* \(5, 4, 1\) in .*1\.png"):
             datasets.load(str(tmp_path))
         (tmp_path / "1.png").write_bytes(b"")
         with pytest.raises(
@@ -476,7 +476,7 @@ class TestStreamedFolder:
     def test_refuses_other_shapes_at_once(self, channels, folder, images, tmp_path):
         odd = images[0, :, : 4 if channels == 3 else 5, :channels]
         keras.utils.save_img(tmp_path / "photos" / "a" / "zzz.png", odd, scale=False)
-        with pytest.raises(DatasetError, match=r"one size and one number .* in .*zzz\.png"):
+        with pytest.raises(DatasetError, match=r"must have one shape.* in .*zzz\.png"):
             datasets.load(folder, cache="none")
 
     def test_names_the_file_that_ends_training(self, folder, tmp_path):

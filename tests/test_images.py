@@ -12,7 +12,7 @@ WRONG_SHAPES = {
     r"shape \(3, 8, 8\)\. Add the channel, x\[\.\.\., None\]": GOOD[..., 0],
     r"shape \(8, 8, 1\)\. .*the batch, x\[None\]": GOOD[0],
     r"shape \(3, 64\)\. Reshape flat vectors": GOOD.reshape(3, 64),
-    r"must be 8 x 8 x 1, height, width and channels.*shape \(3, 4, 4, 4\)": GOOD.reshape(
+    r"must be 8 x 8 x 1 \(height, width, channels\).*shape \(3, 4, 4, 4\)": GOOD.reshape(
         3, 4, 4, 4
     ),
 }

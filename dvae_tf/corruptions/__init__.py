@@ -1,16 +1,16 @@
 """Corruption processes p(x~|x): a clean batch and a seed in, a corrupted batch out.
 
-A corruption is a stateless, serialisable callable,
+A corruption is a stateless, serialisable callable::
 
-    noisy = Gaussian(0.1)(x, seed=seed)       # x: [batch, ...], pixels in [0, 1]
+    noisy = Gaussian(0.1)(x, seed=seed)       # x: [batch, ...], values in [0, 1]
 
-All levels live on the [0, 1] scale, and level 0 is the identity for every kind. A level may be a
-number or a pair (low, high), from which each example draws its own level uniformly: blind
-denoising. Every channel value is corrupted on its own, as `skimage.util.random_noise` does, but by
-`BlockOcclusion`, which hides all channels of a pixel.
+All levels are in [0, 1], and level 0 corrupts nothing. For blind denoising, give a pair
+(low, high): each example then draws its own level uniformly. Each value of an example is corrupted
+independently of the others, as in `skimage.util.random_noise`. `BlockOcclusion` is the exception:
+it hides a rectangle, with all of its channels.
 
-Each corruption is one module of this folder, found by itself; `CORRUPTIONS` holds them by the names
-of the command line.
+Each corruption is one module of this folder. The registry `CORRUPTIONS` finds them, and maps the
+names of the command line to the classes.
 """
 
 from dvae_tf.corruptions.block_occlusion import BlockOcclusion

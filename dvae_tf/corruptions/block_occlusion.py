@@ -1,4 +1,4 @@
-"""A block of the picture is hidden."""
+"""Occlusion by a rectangular block."""
 
 import keras
 import tensorflow as tf
@@ -10,10 +10,10 @@ from dvae_tf.corruptions.corruption import CORRUPTIONS, Corruption
 @CORRUPTIONS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class BlockOcclusion(Corruption):
-    """A block of the image's own aspect ratio, at a uniformly drawn place, is set to 0.
+    """Sets a block of the example's own aspect ratio to 0, at a uniformly drawn place.
 
-    `level` is the fraction of the image's area that the block covers, up to rounding of its sides
-    to whole pixels. Images are [batch, height, width, channels].
+    `level` is the fraction of the area that the block covers; its sides are rounded to whole
+    pixels. Examples are [batch, height, width, channels].
     """
 
     name = "block"

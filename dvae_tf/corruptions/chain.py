@@ -1,4 +1,4 @@
-"""Corruptions in a row."""
+"""A sequence of corruptions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,11 +11,14 @@ from dvae_tf.corruptions.corruption import Corruption
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class Chain(Corruption):
-    """Corruptions applied one after the other, each with a seed of its own.
+    """Applies several corruptions one after the other, each with its own seed.
 
     Args:
         corruptions: the corruptions, first to last; at least one.
         clip: whether to clip the result to [0, 1].
+
+    Raises:
+        TypeError: if the list is empty or holds anything but corruptions.
     """
 
     name = "chain"

@@ -1,4 +1,4 @@
-"""The base of the corruption processes, and their registry."""
+"""The base class of corruptions, and their registry."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ CORRUPTIONS: Registry[type["Corruption"]] = Registry("noise", "dvae_tf.corruptio
 
 
 def _check_level(level, meaning: str, is_fraction: bool) -> Level:
-    """Return `level` as a float or a pair of floats, or say what is wrong with it."""
+    """Return `level` as a float or a pair of floats, or raise with the reason and a remedy."""
     is_range = isinstance(level, (tuple, list))
     values = tuple(level) if is_range else (level,)
     required = f"`level` must be a number in [0, 1], or a pair (low, high) of them: {meaning}."
@@ -43,20 +43,24 @@ def _check_level(level, meaning: str, is_fraction: bool) -> Level:
 
 
 def highest(level) -> float:
-    """Return a level, or the higher end of a range of levels."""
+    """Return a level, or the upper end of a range of levels."""
     return max(level) if isinstance(level, (tuple, list)) else level
 
 
 class Corruption:
-    """Base of the corruption processes.
-
-    A subclass has a `name` for the command line, says what it does (`effect`) and what its level
-    means (`level_means`, and whether it is a fraction), and which level train.py takes by default.
+    """Base class of corruptions p(x~|x). A subclass defines `corrupt` and the attributes below.
 
     Args:
-        level: strength of the corruption in [0, 1], or a pair (low, high) of which each example
-            draws its own level, uniformly. What it measures is said by each subclass.
-        clip: whether to clip the corrupted pixels to [0, 1].
+        level: strength of the corruption in [0, 1], or a pair (low, high) from which each example
+            draws its own level uniformly. Each subclass says what the level measures.
+        clip: whether to clip the corrupted values to [0, 1].
+
+    Attributes:
+        name: name on the command line.
+        effect: what it does, in words.
+        level_means: what the level measures, in words.
+        level_is_fraction: whether the level is a fraction (messages then suggest percentages).
+        default_level: the level that train.py takes by default.
 
     Raises:
         TypeError: if the level is not a number or a pair of numbers.
@@ -75,19 +79,19 @@ class Corruption:
 
     @classmethod
     def of_level(cls, level: Level | None, *, clip: bool) -> "Corruption":
-        """Return a corruption of this level; None takes the default of the class."""
+        """Return a corruption of this level; None takes the class's default."""
         return cls(clip=clip) if level is None else cls(level, clip=clip)
 
     def __call__(self, x, *, seed) -> tf.Tensor:
         """Draw x~ ~ p(x~|x).
 
         Args:
-            x: [batch, ...], pixels in [0, 1], or a nest of such tensors, each of which draws noise
-                of its own. Noise is drawn in float32.
+            x: [batch, ...], values in [0, 1]; or a tuple or dict of tensors, each with noise of its
+                own.
             seed: an integer, or an int32 tensor of shape [2].
 
         Returns:
-            a float32 tensor of the shape of `x`: a pure function of `x` and `seed`.
+            float32, with the shape of `x`; a pure function of `x` and `seed`.
         """
         seed = randomness.as_seed(seed)
         if not isinstance(x, (tuple, dict)):
@@ -105,7 +109,7 @@ class Corruption:
         return tf.clip_by_value(noisy, 0.0, 1.0) if self.clip else noisy
 
     def corrupt(self, x: tf.Tensor, level: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return x~ for a level that broadcasts against `x`; what subclasses define."""
+        """Return x~ at a level that broadcasts against `x`. Subclasses define this method."""
         raise NotImplementedError
 
     def _draw_level(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -119,7 +123,7 @@ class Corruption:
         """Return the process in one phrase.
 
         Args:
-            in_units: from a standard deviation to words, in units people think in.
+            in_units: turns a standard deviation into words, in familiar units.
         """
         levels = (self.level,) if isinstance(self.level, float) else self.level
         return f"{self.name}, level={' to '.join(f'{level:g}' for level in levels)}"
@@ -149,9 +153,10 @@ def from_name(name: str, level: Level | None = None, *, clip: bool = False) -> C
     Args:
         name: one of `CORRUPTIONS`.
         level: its level; None takes the class's default.
-        clip: whether to clip the corrupted pixels to [0, 1].
+        clip: whether to clip the corrupted values to [0, 1].
 
     Raises:
-        ValueError: if the name is unknown or the level invalid.
+        TypeError: if the level is not a number or a pair of numbers.
+        ValueError: if the name is unknown or the level is out of range.
     """
     return CORRUPTIONS.choose(name).of_level(level, clip=clip)

@@ -12,7 +12,7 @@ from dvae_tf.corruptions.corruption import CORRUPTIONS, Corruption, Level
 @CORRUPTIONS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class Identity(Corruption):
-    """No corruption: x~ = x. With it a denoising VAE is a VAE."""
+    """No corruption: x~ = x. It turns a denoising VAE into a VAE."""
 
     name = "none"
     effect = "corrupts nothing: the model is a VAE"

@@ -10,7 +10,7 @@ from dvae_tf.corruptions.corruption import CORRUPTIONS, Corruption
 @CORRUPTIONS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class Masking(Corruption):
-    """Masking noise: a pixel is set to 0 with probability `level`."""
+    """Masking noise: each value is set to 0 with probability `level`."""
 
     name = "masking"
     effect = "sets values to 0"

@@ -13,8 +13,8 @@ from dvae_tf.corruptions.standard_deviation import StandardDeviation
 class Poisson(StandardDeviation):
     """Photon noise: x~ = level**2 * n, n ~ Poisson(x / level**2).
 
-    A pixel of value x has mean x and standard deviation level * sqrt(x): a white pixel counts
-    1 / level**2 photons. Negative pixels are taken as 0.
+    The noisy value has mean x and standard deviation level * sqrt(x). The value 1 stands for
+    1 / level**2 photons on average. Negative values count as 0. Levels below 0.001 corrupt nothing.
     """
 
     name = "poisson"
@@ -22,13 +22,13 @@ class Poisson(StandardDeviation):
     level_means = "standard deviation (of the noise on a pixel of value 1)"
 
     def corrupt(self, x, level, seed):
-        # Below this level float32 counts would lose their unit; the noise is then invisible.
+        # Far below this level float32 could not hold the counts; the noise is invisible anyway.
         is_zero = level < 1e-3
         photon = tf.square(tf.where(is_zero, 1.0, level))
-        # At a rate that is not finite the sampler's rejection loop would not end.
+        # The sampler's rejection loop would not end at a rate that is not finite.
         is_finite = tf.math.is_finite(x)
         rate = tf.where(is_finite, tf.maximum(x, 0.0), 0.0) / photon
         counts = tfp.distributions.Poisson(rate).sample(seed=seed)
-        # At rate 0 the sampler's rejection loop may return anything: the count is 0.
+        # At rate 0 the count is 0, but the sampler's rejection loop may return anything.
         noisy = photon * tf.where(rate > 0.0, counts, 0.0)
         return tf.where(is_zero | ~is_finite, x, noisy)

@@ -1,4 +1,4 @@
-"""Salt and pepper: as the field has it, and as the code of Im et al. (2017) has it."""
+"""Salt-and-pepper noise: the usual definition, and the variant in the code of Im et al. (2017)."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from dvae_tf.corruptions.corruption import CORRUPTIONS, Corruption
 @CORRUPTIONS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class SaltPepper(Corruption):
-    """Impulse noise: a pixel is hit with probability `level`, then 0 or 1 with equal odds."""
+    """Impulse noise: each value is hit with probability `level`, and becomes 0 or 1 at even odds."""
 
     name = "salt_pepper"
     effect = "sets pixels to black or white, equally likely"
@@ -25,9 +25,9 @@ class SaltPepper(Corruption):
 @CORRUPTIONS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class AuthorsSaltPepper(Corruption):
-    """Impulse noise as the code of Im et al. (2017) has it, for reproduction only.
+    """The impulse noise in the code of Im et al. (2017), to reproduce their results only.
 
-    A pixel is hit with probability `level`; a hit pixel is 1 with probability `level` again, not
+    Each value is hit with probability `level`. A hit value becomes 1 with probability `level`, not
     1/2, and 0 otherwise. At small levels this is nearly masking. Source: jiwoongim/DVAE, utils.py.
     """
 

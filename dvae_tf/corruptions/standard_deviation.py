@@ -1,4 +1,4 @@
-"""Corruptions whose level is the standard deviation of a noise."""
+"""Corruptions whose level is a standard deviation."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from dvae_tf.corruptions.corruption import Corruption
 
 
 class StandardDeviation(Corruption):
-    """A corruption whose level is the standard deviation of a noise."""
+    """A corruption whose level is the standard deviation of its noise."""
 
     def describe(self, in_units: Callable[[float], str] | None = None) -> str:
         levels = (self.level,) if isinstance(self.level, float) else self.level

@@ -1,8 +1,8 @@
-"""Batches that a model is fed.
+"""Batches for training and evaluation.
 
-Examples are batched by index: a batch is one gather. Training examples that are too many for the
-memory are streamed, read when their batch is due. What a training batch holds is a function of
-(seed, step) alone, and the same in both cases.
+Batches are made by index: each is one gather from memory. Training examples that do not fit into
+memory are streamed, that is, read when their batch is due. In both cases the content of a training
+batch is a function of (seed, step) alone.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from dvae_tf.streamed import Streamed
 def steps_per_epoch(split: Split, batch_size: int) -> int:
     """Return how many batches an epoch has; a split smaller than a batch makes one.
 
-    All batches are whole. A long epoch leaves out a batch more where that makes it a multiple of
-    `steps_per_call`.
+    All batches are full. An epoch of more than 64 batches also leaves out the last few that do not
+    fill a call of `steps_per_call` steps.
     """
     steps = max(len(split) // batch_size, 1)
     return steps - steps % steps_per_call(steps)
 
 
 def steps_per_call(steps: int) -> int:
-    """Return how many steps of an epoch run in one call of TensorFlow: at most 64.
+    """Return how many steps of an epoch run in one call of TensorFlow, which saves overhead.
 
-    A call takes time that a short step would notice. The number divides the epoch, but for a
-    remainder as small as can be.
+    Up to 64 steps run in one call. Longer epochs take the number from 32 to 64 that leaves the
+    smallest remainder, and of several such numbers the largest.
     """
     if steps <= 64:
         return steps
@@ -42,24 +42,24 @@ def training_batches(
     """Return an endless stream of training batches; batch t is a function of (seed, t) alone.
 
     Every epoch of `steps_per_epoch` batches goes through the split in a new order. All batches are
-    full, so that one compiled program serves them; what is left over differs by epoch. Labels are
-    for evaluation, and stay behind.
+    full, so that one compiled program serves them; each epoch leaves out other examples. Batches
+    hold no labels.
 
     Args:
         split: the training examples.
         batch_size: examples in a batch; a smaller split is one batch.
-        seed: of the order.
+        seed: determines the order.
         first_step: the step of the first batch; a resumed run gives the one it stopped at.
     """
     size = min(batch_size, len(split))
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     batches = _batches(split, steps, _order(split, batch_size, seed), size, whole=True)
-    # A buffer of streamed batches would grow for as long as reading is the slower part.
+    # With streamed batches AUTOTUNE would enlarge the buffer as long as reading is the bottleneck.
     return batches.prefetch(2 if split.is_streamed else tf.data.AUTOTUNE)
 
 
 def check_training_examples(split: Split, batch_size: int, *, seed: int, first_step: int) -> None:
-    """Read the examples of an epoch of training batches once more, after a step that failed.
+    """Read one epoch of streamed training batches again, to find out why a step failed.
 
     Raises:
         DatasetError: if a streamed example cannot be read; the message names it.
@@ -71,7 +71,7 @@ def check_training_examples(split: Split, batch_size: int, *, seed: int, first_s
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Return one pass over the examples in order, the last batch as large as what is left."""
+    """Return one pass over the examples in order; the last batch may be smaller."""
     count = len(split)
 
     def places(start):
@@ -82,7 +82,7 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
 
 def _order(split: Split, batch_size: int, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function from steps to the indices of their training batches."""
+    """Return a function from a step to the indices of its training batch."""
     steps = steps_per_epoch(split, batch_size)
     size = min(batch_size, len(split))
     (order_seed,) = randomness.split(randomness.as_seed(seed), 1)
@@ -96,11 +96,11 @@ def _order(split: Split, batch_size: int, seed: int) -> Callable[[tf.Tensor], tf
 
 
 def _shuffled(indices: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
-    """Return where a random permutation of `count` examples takes the indices.
+    """Apply a random permutation of `count` examples to the indices.
 
-    TensorFlow's permutations are weak: for up to 65,536 examples there are as many of them, so that
-    epochs repeat an order, and the batches of one permutation are too much alike (see
-    benchmarks/NOTES.md). Two in a row with seeds of their own show neither.
+    One pass of TensorFlow's `index_shuffle` is not random enough (see benchmarks/NOTES.md). Up to
+    65,536 examples it knows only 65,536 orders, so that epochs repeat; and the batches of one order
+    are too similar. Two passes with separate seeds show neither flaw.
     """
     for each in randomness.split(seed):
         indices = tf.random.experimental.index_shuffle(indices, each, max_index=count - 1)
@@ -110,7 +110,7 @@ def _shuffled(indices: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
 def _batches(
     split: Split, numbers: tf.data.Dataset, places: Callable, size: int, *, whole: bool
 ) -> tf.data.Dataset:
-    """Return the examples at `places(number)` as floats, a batch for every number."""
+    """Return a batch of floats for each of the numbers: the examples at `places(number)`."""
     examples, kind = split.examples, split.kind
     rows = size if whole else None
     shapes = [(rows, *part.shape[1:]) for part in tf.nest.flatten(examples)]
@@ -122,7 +122,7 @@ def _batches(
 
     if isinstance(examples, Streamed):
         return examples.stream(numbers.map(places).unbatch()).batch(size).map(as_batch)
-    with tf.device("CPU"):  # the data stay in host memory
+    with tf.device("CPU"):  # keep the data in host memory
         held = tf.nest.map_structure(tf.constant, examples)
 
     def gather(number):

@@ -1,4 +1,4 @@
-"""Which examples are held out for validation and test."""
+"""Choosing the examples that are held out for validation and test."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ ORDERS = ("contiguous", "random")
 def divide(
     name: str, examples: Split, test: Split | None, order: str, num_held_out: int | None = None
 ) -> Dataset:
-    """Hold out a validation split, and a test split where there is none, from the examples.
+    """Hold out a validation split, and a test split if the data set has none of its own.
 
-    Which example is in which split does not depend on the seed of a run.
+    The choice does not depend on the seed of a run.
 
     Args:
-        name: of the data set.
-        examples: all of them, but for a test split of its own.
+        name: name of the data set.
+        examples: all examples outside the data set's own test split.
         test: the data set's own test split, or None.
-        order: "random" examples, or "contiguous" blocks, one of `ORDERS`.
-        num_held_out: examples of each split that is held out; None for a tenth.
+        order: "random" holds out random examples, "contiguous" holds out blocks.
+        num_held_out: examples to hold out for each split; None takes a tenth.
 
     Raises:
         DatasetError: if there are too few examples.
@@ -46,10 +46,10 @@ def divide(
 
 
 def _blocks(count: int, size: int, num_parts: int, num_blocks: int = 4) -> list[np.ndarray]:
-    """Return `num_parts` index sets of `size`, each of contiguous blocks spread over the sequence.
+    """Return `num_parts` index sets of length `size`, made of contiguous blocks.
 
-    The sequence is cut into equal stretches; each gives one block to every part, so that all parts
-    see all of the video while only the blocks' edges have near neighbours elsewhere.
+    The sequence is cut into equal stretches, and each stretch gives one block to every part. So all
+    parts cover the whole sequence, and only the edges of blocks have near neighbours elsewhere.
     """
     num_blocks = max(min(num_blocks, size), 1)
     parts: list[list[np.ndarray]] = [[] for _ in range(num_parts)]

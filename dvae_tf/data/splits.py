@@ -1,4 +1,4 @@
-"""Splits of a data set: stored examples, their labels, and how much of them is in memory."""
+"""Splits of a data set: stored examples and their labels, in memory or on disk."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from dvae_tf.kinds.kind import Example
 from dvae_tf.streamed import MAX_CACHED, DatasetError, Streamed
 
 BINARIZATIONS = ("dynamic", "static", "threshold", "none")
-# Draws for held-out splits do not depend on the seed of a run: runs stay comparable.
+# Held-out splits are drawn with this seed whatever the seed of a run, so that runs stay comparable.
 SPLIT_SEED = 0
 
-# Bytes of a held-out split that could be streamed: it has a tenth of the examples.
+# Most bytes that a held-out split of streamed data keeps in memory.
 _MAX_HELD = MAX_CACHED // 8
-# A mean of streamed examples in [0, 1] over so many has no standard error above 0.016.
+# The mean of so many values in [0, 1] has a standard error of at most 0.016.
 _NUM_AVERAGED = 1000
 
 
@@ -28,10 +28,10 @@ class Split:
     """Stored examples, and their labels where they are known.
 
     Attributes:
-        examples: a nest of arrays [N, ...], or for one tensor a `Streamed`. Images are uint8 in
-            0..255 or float32 in [0, 1], [N, H, W, C].
+        examples: a nest of arrays [N, ...] in the form that `kind` stores; a single tensor may be a
+            `Streamed`.
         labels: [N], or None.
-        kind: of data; None takes the kind whose models have inputs of this shape.
+        kind: kind of data; None takes the kind whose models have inputs of this shape.
     """
 
     examples: Any
@@ -48,7 +48,7 @@ class Split:
 
     @property
     def images(self) -> np.ndarray | Streamed:
-        """The examples, where they are images."""
+        """The examples, under the name that code for images uses."""
         return self.examples
 
     @property
@@ -71,7 +71,7 @@ class Split:
         return self.kind.to_float(self.examples)
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """Yield what is in memory: parts of the examples, then the labels."""
+        """Yield the arrays in memory: the parts of the examples, then the labels."""
         for array in (*tf.nest.flatten(self.examples), self.labels):
             if isinstance(array, np.ndarray):
                 yield array
@@ -98,11 +98,11 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape of an example, where they are images: (height, width, channels)."""
+        """`example_shape`, under the name that code for images uses: (height, width, channels)."""
         return self.example_shape
 
     def digest(self) -> str:
-        """Return a hash of all examples and labels that are in memory."""
+        """Return a hash of all examples and labels in memory; streamed ones are left out."""
         content = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             for array in split.arrays():
@@ -110,7 +110,11 @@ class Dataset:
         return content.hexdigest()[:16]
 
     def limited(self, num_examples: int | None) -> "Dataset":
-        """Return the data set with the first `num_examples` of its training split."""
+        """Return the data set with only the first `num_examples` training examples; None keeps all.
+
+        Raises:
+            DatasetError: if `num_examples` is not a positive integer.
+        """
         if num_examples is None:
             return self
         if not counts.is_count(num_examples):
@@ -123,15 +127,17 @@ class Dataset:
         """Return the data set with binary values.
 
         Args:
-            how: "threshold" at 1/2; "static", each value drawn once with itself as probability;
-                "dynamic", the same for validation and test, while the training examples stay as
-                they are: `DVAE(..., binarize=True)` draws them anew for every step; "none".
-            seed: of the training examples' draws. Validation and test are drawn alike for every
-                seed, so that runs are compared on the same examples.
+            how: "threshold" cuts at 1/2. "static" draws each value once, with itself as the
+                probability of 1. "dynamic" does so for validation and test only, and leaves the
+                training examples to `DVAE(..., binarize=True)`, which draws them anew in every step.
+                "none" changes nothing.
+            seed: seed of the draws for training examples. Validation and test are the same for all
+                seeds, so that runs are compared on the same examples.
 
         Raises:
-            DatasetError: if `how` is unknown, would change streamed examples for good, or the kind
-                of data has no binary values.
+            DatasetError: if `how` is unknown, or training examples are streamed and `how` would
+                binarise them once.
+            ValueError: if the kind of data has no binary values.
         """
         if how == "none":
             return self
@@ -141,7 +147,7 @@ class Dataset:
             )
         if how != "dynamic" and self.train.is_streamed:
             raise DatasetError(
-                "`binarize` must be dynamic or none where examples are read from disk as they are "
+                "`binarize` must be dynamic or none when training examples are read from disk as "
                 f"needed. Received: binarize={how!r}. Choose dynamic, or cache='memory'."
             )
         validation = binarized(self.validation, how, SPLIT_SEED, 1)
@@ -151,20 +157,19 @@ class Dataset:
 
 
 def binarized(split: Split, how: str, *seeds: int) -> Split:
-    """Return a split with binary values: cut at a "threshold" of 1/2, or else drawn with the seeds."""
+    """Return a split with binary values: cut at 1/2 for "threshold", else drawn with the seeds."""
     return replace(split, examples=split.kind.binarized(split.examples, how, *seeds))
 
 
 def evenly_spaced(count: int, number: int) -> np.ndarray:
-    """Return `number` places among `count`, from the first to the last, as far apart as possible.
-
-    Where there are fewer, it is all of them.
-    """
+    """Return `number` evenly spaced indices from 0 to `count` - 1; all indices if there are fewer."""
     return np.linspace(0, count - 1, min(number, count)).round().astype(int)
 
 
 def in_memory(split: Split, num_examples: int | None = None) -> Split:
-    """Return the first `num_examples`, or all; of streamed ones evenly spaced ones, up to 128 MiB.
+    """Return a split in memory: its first `num_examples`, or all for None.
+
+    A streamed split keeps evenly spaced examples instead, of at most 128 MiB together.
 
     Raises:
         DatasetError: if a streamed example cannot be read; the message names it.
@@ -177,7 +182,7 @@ def in_memory(split: Split, num_examples: int | None = None) -> Split:
 
 
 def loaded(split: Split) -> Split:
-    """Return a split with all of it in memory.
+    """Return a split with all its examples and labels in memory.
 
     Raises:
         DatasetError: if it does not fit, or an example cannot be read.
@@ -186,7 +191,7 @@ def loaded(split: Split) -> Split:
         examples = tf.nest.map_structure(np.asarray, split.examples)
     except MemoryError as error:
         raise DatasetError(
-            "`cache` must be auto or none where the examples do not fit into memory. "
+            "`cache` must be auto or none when the examples do not fit into memory. "
             f"Received: {len(split)} examples of shape {split.shape}. Choose cache='none'."
         ) from error
     labels = None if split.labels is None else np.asarray(split.labels)
@@ -194,6 +199,6 @@ def loaded(split: Split) -> Split:
 
 
 def mean_example(split: Split) -> Example:
-    """Return the mean of a split, without the batch; of a streamed one the mean of 1,000."""
+    """Return the mean example, without the batch axis; a streamed split averages 1,000 examples."""
     some = in_memory(split, _NUM_AVERAGED) if split.is_streamed else split
     return split.kind.mean(some.examples)

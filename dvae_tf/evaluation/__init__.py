@@ -1,9 +1,9 @@
-"""What is measured on a trained model, and the report of it.
+"""Evaluation of a trained model on test examples, and its report.
 
-Each part is one module with a function `measure` of (model, clean examples, ..., settings):
-`bound_terms`, `log_evidence`, `features` with `probes`, `denoising`, `robustness`, `uncertainty`,
-`adversarial` with `attacks`, and `manifold`. `measuring` puts them together, `drawing` and `report`
-show them, `comparison` sets several runs side by side. docs/metrics.md lists the numbers.
+Each part is one module with a function `measure(model, clean, ..., settings)`: `bound_terms`,
+`log_evidence`, `features` with `probes`, `denoising`, `robustness`, `uncertainty`, `adversarial`
+with `attacks`, and `manifold`. `measuring` runs all parts, `drawing` and `report` show the results,
+and `comparison` puts several runs side by side. docs/metrics.md explains the numbers.
 """
 
 from dvae_tf.evaluation.measuring import Evaluation, evaluate

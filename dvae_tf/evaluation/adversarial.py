@@ -1,4 +1,4 @@
-"""Adversarial noise: the squared error under random noise and under an attack of the same size."""
+"""Adversarial noise: squared errors under random noise and under an attack of the same size."""
 
 from typing import Any
 
@@ -16,26 +16,26 @@ from dvae_tf.kinds.kind import Example
 from dvae_tf.model import DVAE
 
 _NUM_ATTACKED, _NUM_SHOWN = 100, 10
-# Sizes in units of the training noise; those of size 1 are shown.
+# Sizes in units of the training noise; figures show size 1.
 _FACTORS = (0.5, 1.0, 2.0)
-# Added to the seed: the attack's own draws.
+# Added to the seed, so that the attack's draws differ from the noise.
 _DIRECTIONS = 1
 
 
 def measure(
     model: DVAE, clean: Example, settings: Settings
 ) -> tuple[list[dict[str, Any]], dict[str, Example]]:
-    """Compare random noise and an attack, of half, once and twice the training noise's size.
+    """Compare an attack with random noise, at half, once and twice the size of the training noise.
 
     Args:
-        model: the trained model; one without noise is attacked in the size of Gaussian noise of
-            level 0.1.
+        model: the trained model. If it was trained without noise, Gaussian noise of level 0.1 sets
+            the size.
         clean: examples, [N, ...]; the first 100 are attacked.
-        settings: how much is measured.
+        settings: settings of the evaluation.
 
     Returns:
         rows as in metrics.json, and the arrays `random_input`, `random_output`, `attack_input` and
-        `attack_output`, a few examples each.
+        `attack_output`, ten examples each.
     """
     clean = nests.take(clean, slice(_NUM_ATTACKED))
     is_noiseless = model.corruption == corruptions.Identity()

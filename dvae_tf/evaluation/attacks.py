@@ -1,4 +1,4 @@
-"""A projected-gradient attack on a denoiser: the worst noise of a given size, not random noise."""
+"""A projected-gradient attack on a denoiser, which looks for the worst noise of a given size."""
 
 import tensorflow as tf
 
@@ -9,21 +9,21 @@ from dvae_tf.kinds.kind import Example
 def projected_gradient(
     denoiser, examples: Example, *, sizes, num_steps: int = 20, seed: int = 0
 ) -> tuple[Example, Example]:
-    """Find the perturbation of a given L2 size that spoils the denoised example most.
+    """Search for the perturbation of a given L2 size that spoils the denoised example most.
 
-    Ascends the squared error of denoiser(x + delta) against x, from a random direction, with steps
-    of half the size and projection on the ball. Source: Madry et al. (2018), arXiv:1706.06083, in
-    the L2 norm; on a linear denoiser long steps are the power method.
+    The attack ascends ||denoiser(x + delta) - x||^2 from a random direction. Each step has half the
+    size, and is followed by a projection onto the ball. On a linear denoiser such long steps amount
+    to the power method. Source: Madry et al. (2018), arXiv:1706.06083, in the L2 norm.
 
     Args:
-        denoiser: differentiable, from examples [B, ...] to examples.
-        examples: clean, [B, ...], a nest of arrays or tensors.
+        denoiser: a differentiable function from examples [B, ...] to examples.
+        examples: clean examples, [B, ...], a nest of arrays or tensors.
         sizes: L2 norm of the perturbation of each example, over all its parts, [B].
-        num_steps: steps of ascent.
-        seed: of the random directions.
+        num_steps: number of steps.
+        seed: seed of the random directions.
 
     Returns:
-        the attacked examples, and examples with random noise of the same size.
+        the attacked examples, and the examples with random noise of the same size.
     """
     x = tf.nest.map_structure(lambda part: tf.convert_to_tensor(part, tf.float32), examples)
     size = tf.nest.map_structure(lambda part: _per_row(tf.cast(sizes, tf.float32), part), x)
@@ -63,14 +63,14 @@ def _random_direction(x: Example, seed: tf.Tensor) -> Example:
 
 
 def _along(direction: Example, size: Example) -> Example:
-    """Return a nest [B, ...] with the direction of another, and these L2 norms."""
+    """Scale the direction of each example, [B, ...], to an L2 norm of `size`."""
     return tf.nest.map_structure(
         lambda part, length, norm: length * part / norm, direction, size, _norm(direction)
     )
 
 
 def _norm(x: Example) -> Example:
-    """Return the L2 norm of each example over all its parts, to broadcast against each of them."""
+    """Return the L2 norm of each example over all its parts; it broadcasts against every part."""
     squares = [
         tf.reduce_sum(tf.square(part), axis=list(range(1, part.shape.rank)))  # [B]
         for part in tf.nest.flatten(x)
@@ -80,5 +80,5 @@ def _norm(x: Example) -> Example:
 
 
 def _per_row(values: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """[B] -> [B, 1, ...], to broadcast against a part [B, ...]."""
+    """Reshape [B] to [B, 1, ...], to broadcast against a part [B, ...]."""
     return tf.reshape(values, [-1] + [1] * (part.shape.rank - 1))

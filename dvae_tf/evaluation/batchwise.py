@@ -1,4 +1,4 @@
-"""A function of a batch, applied to many examples."""
+"""Applying a function of a batch to many examples."""
 
 from collections.abc import Callable
 
@@ -13,19 +13,19 @@ def batchwise(function: Callable, examples: Example, batch_size: int):
     """Apply a function to batches of examples, and join its results.
 
     Args:
-        function: from examples [B, ...] to a nest of tensors or arrays [B, ...].
+        function: takes examples [B, ...], and returns a nest of tensors or arrays [B, ...].
         examples: a nest of arrays [N, ...].
-        batch_size: B, at most.
+        batch_size: B of all batches but the last, which may be smaller.
 
     Returns:
-        the nest of arrays, [N, ...].
+        a nest of arrays, [N, ...].
     """
     starts = range(0, nests.batch_size(examples), batch_size)
     return joined([function(nests.take(examples, slice(i, i + batch_size))) for i in starts])
 
 
 def joined(parts: list):
-    """Return the results of batches one after the other: nests of [B, ...] -> a nest of [N, ...]."""
+    """Concatenate the results of batches: nests of [B, ...] -> a nest of [N, ...]."""
     return tf.nest.map_structure(
         lambda *rows: np.concatenate([np.asarray(r) for r in rows]), *parts
     )

@@ -1,4 +1,4 @@
-"""The bound and its terms, of clean and of corrupted examples."""
+"""The bound and its terms for clean and corrupted examples."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from dvae_tf.model import DVAE, BoundTerms
 def bound_terms(
     model: DVAE, corruption: corruptions.Corruption, examples: Example, settings: Settings
 ) -> BoundTerms:
-    """Return the terms of the model's bound under a corruption, arrays [N] in nats.
+    """Return the terms of the model's bound under a corruption: arrays [N], in nats.
 
-    Each batch draws with a seed of its own.
+    Each batch draws with its own seed.
     """
     parts = []
     for start in range(0, nests.batch_size(examples), settings.batch_size):
@@ -33,7 +33,7 @@ def bound_terms(
 
 
 def measure(model: DVAE, clean: Example, settings: Settings) -> dict[str, Any]:
-    """Return the bounds and their terms of clean and of corrupted examples, as in metrics.json."""
+    """Measure the bounds and their terms on clean and corrupted examples, as in metrics.json."""
     of_clean = bound_terms(model, corruptions.Identity(), clean, settings)._asdict()
     of_corrupted = bound_terms(model, model.corruption, clean, settings)._asdict()
     names = ("bound", "elbo", "reconstruction", "kl")

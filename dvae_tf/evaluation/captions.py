@@ -1,14 +1,16 @@
-"""The words beside figures: headings of the report, and a caption for each figure."""
+"""Headings of the report, and a caption for each figure."""
 
 from dvae_tf.evaluation.denoising import measures
 from dvae_tf.kinds import Kind
 
 
 def sections(kind: Kind) -> dict[str, dict[str, str]]:
-    """Return the headings of the report, in order, and under each: figure -> caption.
+    """Return the sections of the report in order: heading -> {figure -> caption}.
+
+    Figures that have no caption here are captioned by their names.
 
     Args:
-        kind: of data; figures that it draws under other names are captioned by these.
+        kind: kind of data.
     """
     noun = kind.noun
     return {
@@ -18,8 +20,8 @@ def sections(kind: Kind) -> dict[str, dict[str, str]]:
             for name, measure in measures(kind).items()
         }
         | {
-            "calibration": "Uncertainty of each value: does the error grow as the predicted standard "
-            "deviation says?",
+            "calibration": "Uncertainty of values: the actual error against the predicted standard "
+            "deviation.",
         },
         "Features": {
             "latents": f"Posterior means of the test {noun}s. The black paths are repeated "
@@ -34,9 +36,9 @@ def sections(kind: Kind) -> dict[str, dict[str, str]]:
             "denoising.",
         },
         "Manifold": {
-            "repeated": f"Repeated denoising: each {noun} is the denoised one on its left, the first "
-            "is corrupted.",
-            "traversal": "Latent traversals: one unit changes, those of the largest KL first.",
+            "repeated": f"Repeated denoising: each {noun} is the denoised version of the one on its "
+            "left. The first is corrupted.",
+            "traversal": "Latent traversals: one unit changes in each row, in order of falling KL.",
             "interpolation": f"Interpolation between the posterior means of two test {noun}s.",
             "samples": "E[x|z] for latents drawn from the prior.",
         },
@@ -44,7 +46,7 @@ def sections(kind: Kind) -> dict[str, dict[str, str]]:
 
 
 def robustness(kind: Kind) -> dict[str, str]:
-    """Return the captions of the curves against the noise level: figure -> caption."""
+    """Return captions for the curves against the noise level: figure -> caption."""
     return {
         "bound": "The bound against noise level, for each kind of noise.",
         "error": f"Squared error of the denoised {kind.noun} against noise level.",

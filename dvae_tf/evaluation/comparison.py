@@ -1,4 +1,4 @@
-"""Several runs side by side: which may be compared, their figures, and the page."""
+"""Comparing several runs: the check that they can be compared, their figures, and the page."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from dvae_tf.kinds import Kind
 
 
 def check(tests: Mapping[str, datasets.Split]) -> None:
-    """Refuse runs that were not trained on the same test examples.
+    """Refuse runs that do not have the same test examples.
 
     Args:
-        tests: the test split of each run, by name.
+        tests: name of the run -> its test split.
 
     Raises:
-        ValueError: with the names of two that differ.
+        ValueError: if two runs differ; the message names them.
     """
     (first, expected), *others = tests.items()
     for name, test in others:
@@ -34,7 +34,7 @@ def check(tests: Mapping[str, datasets.Split]) -> None:
 
 
 def _is_same(a, b) -> bool:
-    """Whether two nests of arrays are equal."""
+    """Return whether two nests of arrays are equal."""
     try:
         tf.nest.assert_same_structure(a, b)
     except (TypeError, ValueError):
@@ -47,9 +47,9 @@ def write(directory: Path, runs: Mapping[str, Mapping[str, Any]], kind: Kind) ->
     """Write comparison.html, metrics.json and a PNG for each figure.
 
     Args:
-        directory: an empty one.
-        runs: name -> its metrics.
-        kind: of data.
+        directory: an empty directory.
+        runs: name of the run -> content of its metrics.json.
+        kind: kind of data.
     """
     drawn = {name: figures.to_png(f) for name, f in drawing.compare(runs, kind).items()}
     (directory / "comparison.html").write_text(render(runs, drawn, kind))
@@ -59,7 +59,7 @@ def write(directory: Path, runs: Mapping[str, Mapping[str, Any]], kind: Kind) ->
 
 
 def render(runs: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, bytes], kind: Kind) -> str:
-    """Return comparison.html: one table of all runs, and their curves in one figure each."""
+    """Return comparison.html: a table of all runs, and figures that lay their curves over each other."""
     first, measure = next(iter(measures(kind).items()))
     words = {
         first: f"{measure.label} of each run's posterior average.",

@@ -1,4 +1,4 @@
-"""Denoising: the model and classical methods, under every noise of the kind of data."""
+"""Denoising by the model and by classical methods, under every noise of the kind of data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ from dvae_tf.kinds.kind import Example
 from dvae_tf.kinds.measure import Measure
 from dvae_tf.model import DVAE, Denoised
 
-NUM_SAMPLES = 16  # S of the posterior average
+NUM_SAMPLES = 16  # S, latent samples of the posterior average
 
-# What every kind of data is denoised by: name in metrics.json -> in tables.
+# Methods for every kind of data: name in metrics.json -> label in tables.
 _METHODS = {
     "noisy": "noisy input",
     "model_mean": "this model, mean",
@@ -26,14 +26,15 @@ _METHODS = {
 
 
 def squared_error(clean: Example, other: Example) -> np.ndarray:
-    """Return the squared error of each example, a mean over all its values: [N]."""
+    """Return the mean squared error over the values of each example: [N]."""
     return np.square(nests.as_matrix(other) - nests.as_matrix(clean)).mean(axis=1)
 
 
 def measures(kind: Kind) -> dict[str, Measure]:
-    """Return the measures of a kind of data by name, the first one first; at least one.
+    """Return the measures of a kind of data by name; there is at least one.
 
-    A plain function of a kind gets its name as label, and counts as better the larger it is.
+    The squared error stands in for a kind without measures. A plain function becomes a `Measure`
+    with its name as label; larger values count as better.
     """
     named = kind.measures() or {
         "squared_error": Measure(squared_error, "squared error", digits=4, is_error=True)
@@ -45,7 +46,7 @@ def measures(kind: Kind) -> dict[str, Measure]:
 
 
 def methods(kind: Kind) -> dict[str, str]:
-    """Return the methods that are compared: name in metrics.json -> in tables."""
+    """Return the methods to compare: name in metrics.json -> label in tables."""
     return _METHODS | {
         name: getattr(function, "label", name.replace("_", " "))
         for name, function in kind.baselines().items()
@@ -53,7 +54,7 @@ def methods(kind: Kind) -> dict[str, str]:
 
 
 def posterior_average(model: DVAE, noisy: Example, settings: Settings) -> Denoised:
-    """Return mean and standard deviation by `NUM_SAMPLES` draws, which are alike in all batches."""
+    """Denoise by averaging over `NUM_SAMPLES` posterior draws; all batches use the same seed."""
     return batchwise(
         lambda x: model.denoise(x, num_samples=NUM_SAMPLES, seed=settings.seed),
         noisy,
@@ -69,8 +70,8 @@ def measure(
     Args:
         model: the trained model.
         clean: examples, [N, ...].
-        levels: of every noise.
-        settings: how much is measured.
+        levels: levels at which every noise is tried.
+        settings: settings of the evaluation.
     """
     named = measures(model.kind)
     return [
@@ -84,7 +85,7 @@ def measure(
 def _estimates(
     model: DVAE, clean: Example, noisy: Example, settings: Settings
 ) -> Mapping[str, Example]:
-    """Return what each method makes of noisy examples."""
+    """Denoise examples by each method: name of the method -> estimates."""
     added = nests.as_matrix(noisy) - nests.as_matrix(clean)
     sigma = float(np.sqrt(np.mean(np.square(added, dtype=np.float64))))
     return {

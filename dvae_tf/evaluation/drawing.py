@@ -1,4 +1,4 @@
-"""The figures of one evaluation, and the curves that lay several over each other."""
+"""The figures of one evaluation, and figures that lay the curves of several over each other."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ _LEVEL = "noise level"
 
 
 def points(rows: Iterable[Row], key: str, x: str = "level") -> Points:
-    """Return a measured number of rows against their `x`, where it was measured."""
+    """Return the points of a curve: the number `key` of each row against its `x`, if measured."""
     known = [row for row in rows if row[key]["mean"] is not None]
     errors = [row[key]["standard_error"] or 0.0 for row in known]
     return [row[x] for row in known], [row[key]["mean"] for row in known], errors
 
 
 def by_noise(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each noise."""
+    """Group rows by noise."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["noise"], []).append(row)
@@ -65,7 +65,7 @@ def draw(evaluation: Evaluation, kind: Kind) -> dict[str, Figure]:
 def _methods_compared(
     rows: Sequence[Row], labels: Mapping[str, str], key: str
 ) -> dict[str, dict[str, Points]]:
-    """Return a curve for each method in a panel for each noise."""
+    """Return panels with curves: noise -> method -> points at levels above 0."""
     return {
         noise: {
             label: points([r for r in group if r["method"] == method and r["level"] > 0], key)
@@ -76,7 +76,12 @@ def _methods_compared(
 
 
 def robustness_curves(runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> dict[str, Figure]:
-    """Return curves against the noise level, one line for each run: name -> its metrics."""
+    """Return figures of curves against the noise level, with one line for each run.
+
+    Args:
+        runs: name of the run -> content of its metrics.json.
+        kind: kind of data.
+    """
     drawn = {}
     for name, key, ylabel in (
         ("bound", "bound", f"bound (nats per {kind.noun})"),
@@ -94,7 +99,12 @@ def robustness_curves(runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> dict
 
 
 def compare(runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> dict[str, Figure]:
-    """Return the curves of several runs in one figure each: name -> their metrics."""
+    """Return figures that lay the curves of several runs over each other.
+
+    Args:
+        runs: name of the run -> content of its metrics.json.
+        kind: kind of data.
+    """
     name, measure = next(iter(measures(kind).items()))
     panels: dict[str, dict[str, Points]] = {}
     for run, measured in runs.items():

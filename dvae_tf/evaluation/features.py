@@ -1,4 +1,4 @@
-"""Features: the posterior moments of each example, and which latent units carry something."""
+"""Features: the posterior moments of each example, and the latent units that are active."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ ACTIVE_VARIANCE = 0.01
 
 
 def posterior(model: DVAE, examples: Example, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of q(z|x) as vectors, [N, L] each."""
+    """Return the mean and the standard deviation of q(z|x) as vectors, [N, L] each."""
 
     def moments(x) -> tuple[tf.Tensor, tf.Tensor]:
         q = model.encoder(x)
@@ -39,11 +39,11 @@ def measure(
     Args:
         model: the trained model.
         clean: examples, [N, ...].
-        settings: how much is measured.
+        settings: settings of the evaluation.
 
     Returns:
         numbers as in metrics.json, and arrays: `latents`, the posterior means [N, L], and
-        `kl_per_unit` [L] in nats. Both are without the KL where it has no closed form.
+        `kl_per_unit` [L] in nats. If the KL has no closed form, both lack it.
     """
     means, stddevs = posterior(model, clean, settings.batch_size)
     numbers: dict[str, Any] = {

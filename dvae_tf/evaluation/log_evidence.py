@@ -26,13 +26,16 @@ def measure(
     settings: Settings,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Return log p(x) by importance sampling and, of some examples, by annealing, as in metrics.json.
+    """Estimate log p(x) by importance sampling, and of some examples by annealing too.
 
     Args:
         model: the trained model.
         clean: examples, [N, ...].
-        settings: how much is measured.
-        progress: told (examples done, N).
+        settings: settings of the evaluation.
+        progress: called with (examples done, N).
+
+    Returns:
+        numbers as in metrics.json.
     """
     estimate = importance_sampling(
         model.encoder,
@@ -66,7 +69,7 @@ def _importance_sampled(estimate: LogLikelihood) -> dict[str, Any]:
 
 
 def _is_discrete(model: DVAE) -> bool:
-    """Whether the decoder ends in a layer whose p(x|z) is a probability."""
+    """Return whether p(x|z) is a probability, judged by the decoder's last layer."""
     layers = [type(layer) for layer in model.decoder.layers[-1:]]
     return any(kind.is_discrete() for kind in LIKELIHOODS.values() if kind.layer in layers)
 
@@ -74,8 +77,8 @@ def _is_discrete(model: DVAE) -> bool:
 def _annealed(
     model: DVAE, clean: Example, estimate: LogLikelihood, settings: Settings
 ) -> dict[str, Any]:
-    """Compare annealing with the importance-sampled estimate, on some of the examples."""
-    # Neighbours are alike in data that come in order, such as the frames of a film.
+    """Compare annealing with importance sampling on some of the examples."""
+    # Evenly spaced, because neighbours may be alike, as the frames of a film are.
     places = datasets.evenly_spaced(nests.batch_size(clean), settings.num_annealed)
     annealed = annealed_importance_sampling(
         model.decoder,
@@ -87,7 +90,7 @@ def _annealed(
     same = estimate.log_likelihood[places]
     return {
         "log_likelihood": measured(annealed.log_likelihood),
-        # The key is older than other kinds of data.
+        # The key dates from the time when all data were images; readers rely on it.
         "importance_sampling_on_the_same_images": measured(same),
         "difference": measured(annealed.log_likelihood - same),
         "monte_carlo_error": annealed.mean_monte_carlo_error,

@@ -1,4 +1,4 @@
-"""The latent space, shown: repeated denoising, traversals, interpolation and prior samples."""
+"""Views of the latent space: repeated denoising, traversals, interpolation and prior samples."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from dvae_tf.kinds.kind import Example
 from dvae_tf.model import DVAE
 
 _NUM_SHOWN, _NUM_REPEATS, _NUM_SAMPLES = 6, 9, 60
-_NUM_UNITS, _NUM_STEPS = 8, 9  # of a traversal; an interpolation has as many steps
+_NUM_UNITS, _NUM_STEPS = 8, 9  # units traversed; steps of a traversal and of an interpolation
 
 
 def measure(
@@ -23,8 +23,8 @@ def measure(
     Args:
         model: the trained model.
         clean: examples, [N, ...]; the first six are shown.
-        importance: of each latent unit, [L]; the eight largest are traversed.
-        settings: how much is measured.
+        importance: importance of each latent unit, [L]; the eight most important are traversed.
+        settings: settings of the evaluation.
 
     Returns:
         `repeated`, [N, steps, ...], and its `repeated_path`, [N, steps, L]; `traversal`,
@@ -51,7 +51,7 @@ def _encode(model: DVAE, examples: Example) -> np.ndarray:
 
 
 def _decode(model: DVAE, vectors: np.ndarray) -> Example:
-    """Return mean examples of latents, which are vectors in any number of axes: [..., L]."""
+    """Return the mean examples of latent vectors: [..., L] -> [..., *example]."""
     flat = tf.constant(vectors.reshape(-1, vectors.shape[-1]))
     means = model.decoder(latents.from_vectors(flat, model.prior.event_shape)).mean()
     return tf.nest.map_structure(
@@ -60,7 +60,7 @@ def _decode(model: DVAE, vectors: np.ndarray) -> Example:
 
 
 def _repeated(model: DVAE, noisy: Example) -> dict[str, Any]:
-    """Denoise again and again what comes out."""
+    """Denoise examples repeatedly, each time the last result, and keep the path of the latents."""
     steps, path = [noisy], []
     for _ in range(_NUM_REPEATS):
         path.append(_encode(model, steps[-1]))
@@ -70,14 +70,14 @@ def _repeated(model: DVAE, noisy: Example) -> dict[str, Any]:
 
 
 def _traversal(model: DVAE, centre: np.ndarray, units: np.ndarray, values: np.ndarray) -> Example:
-    """Decode the centre [1, L] with one unit at each of the values: [units, steps, ...]."""
+    """Decode the latent `centre`, [1, L], with one unit set to each value: [units, steps, ...]."""
     vectors = np.tile(centre, (len(units), len(values), 1))
     vectors[np.arange(len(units)), :, units] = values
     return _decode(model, vectors)
 
 
 def _interpolation(model: DVAE, means: np.ndarray) -> Example:
-    """Decode what lies between neighbours: means [N, L] -> [N // 2, steps, ...]."""
+    """Decode latents on the line between paired means: [N, L] -> [N // 2, steps, ...]."""
     pairs = len(means) // 2
     first, second = means[0 : 2 * pairs : 2], means[1 : 2 * pairs : 2]
     weights = np.linspace(0, 1, _NUM_STEPS, dtype=np.float32)[:, None]

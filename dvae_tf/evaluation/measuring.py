@@ -1,8 +1,8 @@
-"""The parts of an evaluation, put together.
+"""A complete evaluation: all parts on one model.
 
-Every measured number is {"mean", "standard_error", "count"}, the standard error being that over
-test examples; the keys are listed in docs/metrics.md. Noise draws depend on the seed and on the
-place of an example alone: two runs on one data set are given the same noisy examples.
+Every measured number is {"mean", "standard_error", "count"}, with the standard error over test
+examples. docs/metrics.md lists the keys. Noise depends only on the seed and on the position of an
+example. So all runs on one data set see the same noisy examples.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,13 @@ from dvae_tf.model import DVAE
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measured numbers, as JSON values, and the arrays that figures show.
+    """The results of an evaluation.
 
     Attributes:
-        metrics: the content of metrics.json.
-        arrays: `latents`, posterior means [N, L]; `labels` [N] and `kl_per_unit` [L] where there
-            are some; and what `manifold.measure` and `adversarial.measure` return.
+        metrics: the content of metrics.json, as JSON values.
+        arrays: what figures show, by name: `latents`, posterior means [N, L]; `labels` [N], if
+            known; `kl_per_unit` [L], if it has a closed form; and the arrays of `manifold.measure`
+            and `adversarial.measure`.
     """
 
     metrics: dict[str, Any]
@@ -54,9 +55,9 @@ def evaluate(
     Args:
         model: the trained model.
         dataset: its data set, limited and binarised as in training.
-        settings: how much is measured.
-        report: told what is being measured.
-        progress: told (examples done, examples) of the longest part, log p(x).
+        settings: settings of the evaluation.
+        report: called with the name of each part before it is measured.
+        progress: called with (examples done, all examples) during the longest part, log p(x).
     """
     test = dataset.test.take(slice(settings.limit))
     clean = test.as_float()
@@ -83,7 +84,7 @@ def evaluate(
     report("features")
     result["features"], arrays = features.measure(model, clean, settings)
     result["features"]["probes"] = probes.measure(model, fitted, some, some_labels, settings)
-    # Without a closed form of the KL, units that say more of an example vary more.
+    # Without a closed form of the KL, rank units by how much their posterior means vary.
     importance = arrays.get("kl_per_unit", arrays["latents"].var(axis=0))
     arrays |= attacked | manifold.measure(model, some, importance, settings)
     if labels is not None:

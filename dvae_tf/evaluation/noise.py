@@ -1,6 +1,6 @@
-"""The noise that an evaluation adds: the same for every model on one data set.
+"""The noise that an evaluation adds; it is the same for every model on one data set.
 
-Draws depend on the seed and on the place of an example alone.
+Draws depend only on the seed and on the position of an example.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from dvae_tf import corruptions, randomness
 from dvae_tf.kinds import Kind
 from dvae_tf.kinds.kind import Example
 
-# The first number folded into the seed.
+# Folded into the seed, to separate these draws from others.
 _CORRUPTION = 0
 
 
@@ -21,10 +21,10 @@ class Noisy(NamedTuple):
     """All examples under one noise.
 
     Attributes:
-        noise: its name.
-        level: its level.
-        corruption: the process.
-        examples: corrupted, [N, ...].
+        noise: name of the noise.
+        level: level of the noise.
+        corruption: the corruption that adds it.
+        examples: the corrupted examples, [N, ...].
     """
 
     noise: str
@@ -34,12 +34,12 @@ class Noisy(NamedTuple):
 
     @property
     def place(self) -> dict[str, str | float]:
-        """Name and level, as the rows of metrics.json have them."""
+        """Name and level of the noise, in the form of a row of metrics.json."""
         return {"noise": self.noise, "level": self.level}
 
 
 def corrupted(corruption: corruptions.Corruption, examples: Example, seed: int) -> Example:
-    """Return all examples [N, ...] under a noise, drawn at once."""
+    """Corrupt all examples [N, ...] in one draw."""
     noisy = corruption(examples, seed=randomness.fold_in(randomness.as_seed(seed), _CORRUPTION))
     return tf.nest.map_structure(np.asarray, noisy)
 

@@ -1,4 +1,4 @@
-"""Jinja's environment of the pages of an evaluation, and how they write measured numbers."""
+"""Jinja templates for the pages of an evaluation, with filters that format measured numbers."""
 
 import base64
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dvae_tf import templating
 
 
 def number(value: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """Return a measured number as text: mean and, where there is one, standard error."""
+    """Format a measured number: the mean, and the standard error if there is one."""
     if value is None or value["mean"] is None:
         return "-"
     error = value["standard_error"]
@@ -19,7 +19,7 @@ def number(value: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def template(name: str) -> jinja2.Template:
-    """Return a template of this folder's `templates`, whose values are escaped for HTML."""
+    """Return a template from this folder's `templates`; it escapes values for HTML."""
     environment = templating.environment("dvae_tf.evaluation", autoescape=True)
     environment.filters["number"] = number
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")

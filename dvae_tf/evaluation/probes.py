@@ -1,4 +1,4 @@
-"""Probes: classifiers of labels by posterior means, fitted on training examples."""
+"""Probes: classifiers that predict labels from posterior means, fitted on training examples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from dvae_tf.evaluation.summary import measured
 from dvae_tf.kinds.kind import Example
 from dvae_tf.model import DVAE
 
-# The second seed of the draws that binarise; validation and test examples have 1 and 2.
+# The second seed of the binarising draws here; training, validation and test splits use 0, 1 and 2.
 _BINARIZATION = 3
 
 
@@ -27,18 +27,18 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray):
 
 
 def fit_nearest_neighbours(features: np.ndarray, labels: np.ndarray):
-    """Return a classifier by the five nearest features: [N, L], [N]."""
+    """Return a classifier by the five nearest neighbours: [N, L], [N]."""
     return KNeighborsClassifier(min(5, len(features))).fit(features, labels)
 
 
 def probed_examples(model: DVAE, train: datasets.Split, count: int, seed: int) -> datasets.Split:
-    """Return the training examples that probes see: binary where the model sees such alone."""
+    """Return `count` training examples for probes, binarised if the model trains on binary values."""
     some = datasets.in_memory(train, count)
     return datasets.binarized(some, "static", seed, _BINARIZATION) if model.binarize else some
 
 
 def fit(model: DVAE, train: datasets.Split, settings: Settings) -> dict[str, Any]:
-    """Return fitted probes by name; none where there are no labels, or one class alone."""
+    """Return fitted probes by name; none if there are no labels, or all examples have the same."""
     some = probed_examples(model, train, settings.num_probed, settings.seed)
     if some.labels is None or len(np.unique(some.labels)) < 2:
         return {}
@@ -61,10 +61,10 @@ def measure(
 
     Args:
         model: the trained model.
-        probes: as `fit` returns them.
+        probes: the result of `fit`.
         clean: examples, [N, ...].
-        labels: of the examples, [N]; needed with probes.
-        settings: how much is measured.
+        labels: labels of the examples, [N]; may be None without probes.
+        settings: settings of the evaluation.
     """
     if not probes:
         return []

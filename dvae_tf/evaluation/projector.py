@@ -1,4 +1,4 @@
-"""Files for TensorBoard's projector: `tensorboard --logdir DIRECTORY`."""
+"""Files for TensorBoard's embedding projector: `tensorboard --logdir DIRECTORY`."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ def write(directory: Path, latents: np.ndarray, labels: np.ndarray | None) -> No
     """Write posterior means, and labels where they are known, into a new directory.
 
     Args:
-        directory: does not exist yet.
-        latents: [N, L].
+        directory: must not exist yet.
+        latents: posterior means, [N, L].
         labels: [N], or None.
     """
     directory.mkdir()

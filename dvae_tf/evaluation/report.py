@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that holds everything, and the files beside it."""
+"""The report of an evaluation: a self-contained HTML page, and the files beside it."""
 
 import json
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ def write(
     """Write metrics.json, report.html, a PNG for each figure, and the files of the projector.
 
     Args:
-        directory: an empty one.
-        evaluation: what was measured.
-        kind: of data.
-        title: of the report.
+        directory: an empty directory.
+        evaluation: the results.
+        kind: kind of data.
+        title: title of the report.
         config: the options of the run and of its evaluation, by name.
-        versions: of the packages that trained the run.
+        versions: versions of the packages that trained the run.
     """
     drawn = {name: figures.to_png(figure) for name, figure in draw(evaluation, kind).items()}
     html = render(evaluation.metrics, drawn, kind, title=title, config=config, versions=versions)
@@ -56,7 +56,8 @@ def render(
 
     Args:
         measured: the content of metrics.json.
-        drawn: the figures' PNGs by name; others as for `write`.
+        drawn: PNG files of the figures, by name.
+        kind, title, config, versions: as for `write`.
     """
     table = denoising_table(measured, kind)
     first = next(iter(measures(kind)))
@@ -106,7 +107,7 @@ def denoising_table(measured: Mapping[str, Any], kind: Kind) -> list[dict[str, A
 
 
 def _is_underestimated(measured: Mapping[str, Any]) -> bool:
-    """Whether annealing finds more probability than importance sampling, beyond two errors."""
+    """Return whether annealing exceeds importance sampling by more than two standard errors."""
     difference = measured.get("annealed", {}).get("difference")
     if difference is None or difference["standard_error"] is None:
         return False

@@ -1,4 +1,4 @@
-"""Robustness: bound, squared error and probe against the level of every noise."""
+"""Robustness: bound, squared error and probe accuracy against the level of every noise."""
 
 from typing import Any
 
@@ -29,10 +29,10 @@ def measure(
     Args:
         model: the trained model.
         clean: examples, [N, ...].
-        levels: of every noise.
-        settings: how much is measured.
+        levels: levels at which every noise is tried.
+        settings: settings of the evaluation.
         probe: a classifier of posterior means, or None.
-        labels: of the examples, [N]; needed with a probe.
+        labels: labels of the examples, [N]; needed with a probe.
     """
     rows = []
     for noisy in every_noise(model.kind, levels, clean, settings.seed):

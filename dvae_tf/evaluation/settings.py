@@ -1,4 +1,4 @@
-"""How much an evaluation measures."""
+"""The settings of an evaluation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,30 +6,29 @@ from typing import Any
 
 from dvae_tf import corruptions, counts, randomness
 
-# Levels of noise where none are given, in units of the training level; and that level where the
-# training noise has none.
+# Default noise levels in units of the training level, and the level that replaces a training level
+# of 0.
 _FACTORS, _BASE_LEVEL = (0, 0.5, 1, 2, 3, 5), 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How much is measured.
+    """The settings of an evaluation.
 
     Args:
         num_importance_samples: samples for log p(x) of each example.
-        noise_levels: levels of every noise kind; None takes 0, 1/2, 1, 2, 3 and 5 times the
-            training level, up to 1.
-        limit: the first N test examples; None takes all.
-        num_denoised: at most so many test examples for denoising and robustness.
-        num_annealed: at most so many test examples, evenly spaced, for annealed importance
-            sampling; 0 for none.
-        num_probed: at most so many training examples for the probes.
-        seed: of every draw.
-        batch_size: examples that the model takes at once. Bounds and posterior averages draw anew
-            for each batch, so that their numbers depend on it.
+        noise_levels: levels at which every noise is tried; None takes 0, 1/2, 1, 2, 3 and 5 times
+            the training level, up to 1.
+        limit: number of test examples, the first ones; None takes all.
+        num_denoised: most test examples for denoising and robustness.
+        num_annealed: most test examples for annealed importance sampling, evenly spaced; 0 skips it.
+        num_probed: most training examples for the probes.
+        seed: seed of every draw.
+        batch_size: examples in a batch. The numbers depend on it, because bounds and posterior
+            averages draw anew for each batch.
 
     Raises:
-        ValueError: if a number is out of range.
+        TypeError, ValueError: if a value is not a number or out of range.
     """
 
     num_importance_samples: int = 5000
@@ -54,20 +53,20 @@ class Settings:
             if value is not None:
                 counts.check(name, value, least)
         if self.noise_levels == ():
-            raise ValueError("`noise_levels` must be one level or more. Received: none. Add them.")
+            raise ValueError("`noise_levels` must be one level or more, but is empty. Add a level.")
         for level in self.noise_levels or ():
-            corruptions.Gaussian(level)  # refuses a level out of range
+            corruptions.Gaussian(level)  # raises if the level is out of range
         randomness.as_seed(self.seed)
 
     def levels(self, corruption: corruptions.Corruption) -> tuple[float, ...]:
-        """Return the levels of every noise kind, in order, for a model trained on `corruption`."""
+        """Return the noise levels to try, in order, for a model trained on `corruption`."""
         if self.noise_levels is not None:
             return tuple(sorted(set(self.noise_levels)))
         base = corruptions.highest(corruption.level) or _BASE_LEVEL
         return tuple(sorted({round(min(base * factor, 1.0), 6) for factor in _FACTORS}))
 
     def described(self) -> dict[str, Any]:
-        """Return the settings for the report; a batch size is said where it is not the usual one."""
+        """Return the settings by name, for the report; a default batch size is left out."""
         values = dataclasses.asdict(self)
         if self.batch_size == Settings.batch_size:
             del values["batch_size"]

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Summary:
-    """The mean of a sample, its standard error, and how many values it has."""
+    """Mean, standard error and number of the values of a sample."""
 
     mean: float
     standard_error: float | None  # None for a single value
@@ -16,14 +16,14 @@ class Summary:
 
 
 def summarize(values: np.ndarray) -> Summary:
-    """Return the mean of `values` over their only axis, with its standard error."""
+    """Return the mean of `values`, [N], with its standard error."""
     values = np.asarray(values, np.float64)
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return Summary(float(values.mean()), error, len(values))
 
 
 def as_json(summary: Summary) -> dict[str, float | int | None]:
-    """Return a summary as a measured number of metrics.json; NaN, not measured, becomes None."""
+    """Return a summary in the form of metrics.json; None replaces numbers that are not finite."""
     values = dataclasses.asdict(summary)
     return {
         k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
@@ -31,5 +31,5 @@ def as_json(summary: Summary) -> dict[str, float | int | None]:
 
 
 def measured(values: np.ndarray) -> dict[str, float | int | None]:
-    """Return one value for each example, [N], as a measured number of metrics.json."""
+    """Summarise the values of all examples, [N], in the form of metrics.json."""
     return as_json(summarize(values))

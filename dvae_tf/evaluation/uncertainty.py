@@ -1,4 +1,4 @@
-"""Uncertainty: does the error grow as the predicted standard deviation says?"""
+"""Uncertainty: how well the predicted standard deviation matches the actual error."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dvae_tf.model import DVAE
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predicted against actual error of values, in bins of equal size; all [bins]."""
+    """Predicted and actual errors of values, in bins with equally many values; all [bins]."""
 
     predicted: np.ndarray  # root mean square of the predicted standard deviation
     actual: np.ndarray  # root mean square of the error
@@ -23,12 +23,12 @@ class Calibration:
 
 
 def calibration(error: np.ndarray, stddev: np.ndarray, *, num_bins: int = 12) -> Calibration:
-    """Sort values by predicted standard deviation and compare it with their actual error.
+    """Bin values by their predicted standard deviation, and compare it with the actual error.
 
     Args:
-        error: prediction minus truth, any shape.
+        error: prediction minus truth, of any shape.
         stddev: predicted standard deviation, of the same shape.
-        num_bins: bins with equally many values each.
+        num_bins: number of bins; all hold equally many values.
     """
     order = np.argsort(stddev, axis=None, kind="stable")
     squares = np.stack([stddev.ravel()[order], error.ravel()[order]]).astype(np.float64) ** 2
@@ -38,7 +38,7 @@ def calibration(error: np.ndarray, stddev: np.ndarray, *, num_bins: int = 12) ->
 
 
 def measure(model: DVAE, clean: Example, settings: Settings) -> dict[str, list[float]]:
-    """Return the calibration of posterior averages under the training noise, as in metrics.json."""
+    """Measure the calibration of posterior averages under the training noise, as in metrics.json."""
     noisy = corrupted(model.corruption, clean, settings.seed)
     denoised = posterior_average(model, noisy, settings)
     error = nests.as_matrix(denoised.mean) - nests.as_matrix(clean)

@@ -1,4 +1,4 @@
-"""log p(x), the evidence: importance sampling, and annealed importance sampling."""
+"""Estimates of the evidence log p(x): importance sampling and annealed importance sampling."""
 
 from dvae_tf.evidence.annealing import annealed_importance_sampling
 from dvae_tf.evidence.estimate import LogLikelihood, bits_per_dimension

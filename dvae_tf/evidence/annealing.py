@@ -1,4 +1,4 @@
-"""log p(x) by annealing from the prior to the posterior."""
+"""Estimating log p(x) by annealing from the prior to the posterior."""
 
 import itertools
 import math
@@ -13,15 +13,15 @@ from dvae_tf.evidence.estimate import LogLikelihood
 from dvae_tf.kinds import Kind, kind_of_shape
 from dvae_tf.priors import Prior, StandardNormal
 
-# Inverse temperatures between which annealing is linear.
+# Annealing is linear in the inverse temperature between these values.
 _STRETCHES = (0.0, 0.003, 0.03, 0.2, 1.0)
 
 
 class _FreshHamiltonianMonteCarlo(tfp.mcmc.HamiltonianMonteCarlo):
     """Hamiltonian transitions that evaluate the density anew at every step.
 
-    TFP's annealing hands a transition the density of the temperature before it, on which the
-    acceptance then rests: the transition would not leave its distribution as it is.
+    TFP's annealing passes on the density at the previous temperature. A transition that accepts by
+    that density would not leave its own distribution invariant.
     """
 
     def one_step(self, current_state, previous_kernel_results, seed=None):
@@ -42,30 +42,33 @@ def annealed_importance_sampling(
 ) -> LogLikelihood:
     """Estimate log p(x) by annealing from p(z) to p(x, z) with Hamiltonian transitions.
 
-    The proposal is the prior: nothing here depends on an encoder, which makes it a second opinion
-    on `importance_sampling`. The path is p(z) p(x|z)^beta, with beta linear within each of the
-    stretches of `_STRETCHES`: most of the change happens at small beta. Each stretch has step
-    sizes of its own, found beforehand at its end and then fixed. The estimate is a lower bound in
-    expectation, apart from the step sizes, which are tuned on the same chains.
+    No encoder is involved, so that the result is a second opinion on `importance_sampling`. The path
+    is p(z) p(x|z)^beta. Within each stretch of `_STRETCHES` beta grows linearly; the first stretches
+    are short, because most of the change happens at small beta. Step sizes are tuned before each
+    stretch, at its final beta, and then fixed. With given step sizes the estimate is a lower
+    bound in expectation; tuning them on the same chains makes this approximate.
     Sources: Neal (2001), Annealed importance sampling; Wu et al. (2017), arXiv:1611.04273.
 
     Args:
         decoder: a model from latents [N, L] to a distribution over examples.
-        examples: clean, [N, ...]; images are [N, H, W, C].
-        latent_dim: L, needed only without a prior.
-        prior: p(z); None takes the standard normal one.
-        kind: of data; None takes the kind that the decoder's output shape tells.
-        num_chains: chains for each example, averaged as weights.
-        num_temperatures: steps from the prior to the posterior, shared among the stretches.
-        num_leapfrog_steps: of each transition.
-        seed: of all draws.
+        examples: clean examples, [N, ...].
+        latent_dim: L; needed only without a prior.
+        prior: p(z); None takes the standard normal.
+        kind: kind of data; None infers it from the decoder's output shape.
+        num_chains: chains for each example, whose weights are averaged.
+        num_temperatures: steps from the prior to the posterior, divided among the stretches.
+        num_leapfrog_steps: leapfrog steps in each transition.
+        seed: seed of all draws.
+
+    Raises:
+        ValueError: if neither `latent_dim` nor `prior` is given, or the examples are not valid.
     """
     kind = kind_of_shape(getattr(decoder, "output_shape", None)) if kind is None else kind
     x = kind.as_examples(examples)
     count = len(tf.nest.flatten(x)[0])
     if prior is None:
         if latent_dim is None:
-            raise ValueError("`latent_dim` must be given without a `prior`. Received: neither.")
+            raise ValueError("Give `latent_dim` or `prior`: the shape of a latent is unknown.")
         prior = StandardNormal((latent_dim,))
     shape = prior.event_shape
     size = latents.size_of(shape)

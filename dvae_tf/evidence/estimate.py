@@ -1,4 +1,4 @@
-"""Estimates of log p(x), and their errors."""
+"""Estimates of log p(x), with their errors."""
 
 import math
 from typing import NamedTuple
@@ -7,12 +7,12 @@ import numpy as np
 
 
 class LogLikelihood(NamedTuple):
-    """Estimates of log p(x) for N images, in nats.
+    """Estimates of log p(x) for N examples, in nats.
 
     Attributes:
-        log_likelihood: [N].
-        monte_carlo_error: [N], standard error of each estimate; NaN for one sample.
-        num_samples: importance samples, or annealing chains, of each image.
+        log_likelihood: the estimates, [N].
+        monte_carlo_error: standard error of each estimate, [N]; NaN for one sample.
+        num_samples: importance samples or annealing chains of each example.
     """
 
     log_likelihood: np.ndarray
@@ -25,7 +25,7 @@ class LogLikelihood(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean over images; NaN for one image."""
+        """Standard error of the mean over examples; NaN for one example."""
         count = len(self.log_likelihood)
         return (
             float(np.std(self.log_likelihood, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
@@ -33,7 +33,7 @@ class LogLikelihood(NamedTuple):
 
     @property
     def mean_monte_carlo_error(self) -> float:
-        """Standard error of the mean that is due to the finite number of samples."""
+        """The part of the mean's standard error that is due to the finite number of samples."""
         squares = np.square(self.monte_carlo_error)
         return float(np.sqrt(np.sum(squares)) / len(squares))
 
@@ -41,7 +41,7 @@ class LogLikelihood(NamedTuple):
 def bits_per_dimension(
     log_likelihood: np.ndarray, example_shape: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Return -log2 p(x) over the number of values in an example, for a discrete likelihood.
+    """Return -log2 p(x), divided by the number of values in an example, for a discrete likelihood.
 
     Args:
         log_likelihood: log p(x), in nats.

@@ -1,4 +1,4 @@
-"""log p(x) by importance sampling from the posterior."""
+"""Estimating log p(x) by importance sampling from the posterior."""
 
 import concurrent.futures
 import math
@@ -13,7 +13,7 @@ from dvae_tf.evidence.estimate import LogLikelihood
 from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.priors import Prior, StandardNormal
 
-# Rows that a decoder sees at once: large enough for its matrix products, small enough for memory.
+# Latents decoded at once: enough for efficient matrix products, and few enough for the memory.
 _ROWS = 5000
 _EXAMPLES = 100
 _BLOCKS_AT_ONCE = 3
@@ -36,21 +36,21 @@ def importance_sampling(
 ) -> LogLikelihood:
     """Estimate log p(x) = log E_r[ p(x|z) p(z) / r(z) ] with samples z from a proposal r.
 
-    The proposal is q(z|x), or with a corruption the mixture (1/M) sum_m q(z|x~_m) of M posteriors
-    of corrupted images. The estimate is a lower bound in expectation and rises to log p(x) with
-    `num_samples`. Source: Burda et al. (2016), arXiv:1509.00519, section 5.
+    The proposal is q(z|x). With a corruption it is the mixture (1/M) sum_m q(z|x~_m) of M posteriors
+    of corrupted examples. The estimate is a lower bound in expectation, and rises to log p(x) as
+    `num_samples` grows. Source: Burda et al. (2016), arXiv:1509.00519, section 5.
 
     Args:
         encoder, decoder: models that return distributions over latents and over examples.
-        examples: clean, [N, ...]; images are [N, H, W, C].
-        prior: p(z); None takes the standard normal one.
-        kind: of data; None takes the kind that the encoder's input shape tells.
-        num_samples: samples for each example: exactly so many, whatever `rows` is.
-        corruption: p(x~|x) of a mixture proposal, or None for q(z|x).
+        examples: clean examples, [N, ...].
+        prior: p(z); None takes the standard normal.
+        kind: kind of data; None infers it from the encoder's input shape.
+        num_samples: samples for each example, independent of `rows`.
+        corruption: p(x~|x) of a mixture proposal; None takes q(z|x).
         num_corruptions: M, posteriors in the mixture; they stay the same for all samples.
-        seed: of the proposal's corruptions and samples.
-        rows: latents decoded at once, which bounds the memory.
-        jit_compile: whether XLA compiles the work.
+        seed: seed of the proposal's corruptions and samples.
+        rows: latents decoded at once, which limits the memory.
+        jit_compile: whether to compile with XLA.
         progress: called with (examples done, N) after every block of examples.
 
     Raises:
@@ -65,7 +65,7 @@ def importance_sampling(
         counts.check(name, value)
     if num_corruptions > 1 and corruption is None:
         raise ValueError(
-            "`num_corruptions` must be 1 without a corruption. "
+            "`num_corruptions` must be 1 without a `corruption`. "
             f"Received: num_corruptions={num_corruptions}."
         )
     kind = kind_of(encoder) if kind is None else kind
@@ -76,7 +76,7 @@ def importance_sampling(
     chunk = min(max(rows // block, 1), num_samples)
     num_chunks = -(-num_samples // chunk)
 
-    # One call a chunk: within a compiled loop matrix products would be slower.
+    # One call for each chunk, because matrix products are slower inside a compiled loop.
     @tf.function(autograph=False, jit_compile=jit_compile)
     def add_chunk(x, noisy, index, seed, total, squares):
         """Add the weights of chunk `index` to log sum w and log sum w^2, each [B]."""
@@ -118,7 +118,7 @@ def importance_sampling(
         block_seed = randomness.fold_in(randomness.as_seed(seed), start // block)
         return [t.numpy()[:size] for t in estimate(x, block_seed)]
 
-    # Several blocks at a time: while one waits for its last thread, another one works.
+    # Several blocks at a time keep all cores busy while one block waits for its last thread.
     totals, squares = [], []
     with concurrent.futures.ThreadPoolExecutor(_BLOCKS_AT_ONCE) as pool:
         for total, square in pool.map(estimate_block, range(0, count, block)):
@@ -137,5 +137,5 @@ def importance_sampling(
 
 
 def _log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """log(exp a + exp b), where both may be -inf."""
+    """Return log(exp a + exp b); both may be -inf."""
     return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)

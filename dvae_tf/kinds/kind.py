@@ -1,4 +1,4 @@
-"""The base of the kinds of data: what the rest of the package asks of an example."""
+"""The base class of kinds of data: the questions that the rest of the package asks about examples."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -12,7 +12,7 @@ from dvae_tf.registry import Registry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A nest of arrays or tensors, batch first: what models take.
+# A batch of examples as models take it: a nest of arrays or tensors, batch first.
 Example = Any
 
 KINDS: Registry[type["Kind"]] = Registry("kind", "dvae_tf.kinds")
@@ -22,12 +22,12 @@ class Source(NamedTuple):
     """Examples that a kind has read, before any are held out.
 
     Attributes:
-        name: what the data set is called in figures and reports.
-        train: (examples, labels or None) for training, and for what is held out. Examples are a
-            nest of arrays [N, ...], or a `Streamed`.
+        name: name of the data set in figures and reports.
+        train: (examples, labels or None), from which splits are held out. Examples are a nest of
+            arrays [N, ...], or a `Streamed`.
         test: the same for the data set's own test split, or None.
-        num_held_out: examples of each split that is held out; None for a tenth.
-        order: "random", or "contiguous" where neighbours are alike, as in a video.
+        num_held_out: examples to hold out for each split; None takes a tenth.
+        order: "random", or "contiguous" if neighbours are alike, as in a video.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Source(NamedTuple):
 
 
 class Kind:
-    """A kind of data. A subclass is registered with `KINDS` and with Keras; it has no state.
+    """A kind of data. Subclasses are registered with `KINDS` and with Keras, and have no state.
 
-    Everything here has a meaning for any nest of float arrays with the batch first; a subclass says
-    what is special. Methods import what they need when they are called.
+    The methods here work for any nest of float arrays, batch first. A subclass overrides what is
+    special about its examples. Methods import heavy libraries only when they are called.
 
     Attributes:
-        name: on the command line and in files.
-        sources: names and paths of data sets that it reads, in words, for help and messages.
-        noun: of one example, in messages; its plural ends in s.
-        part: of an example, in words; its plural ends in s.
+        name: name on the command line and in files.
+        sources: the names and paths of data sets that it reads, in words, for help and messages.
+        noun: word for one example in messages; its plural ends in s.
+        part: word for one value of an example; its plural ends in s.
         field: name of an example that is one tensor, in the signatures of a SavedModel.
         noises: names of the corruptions that an evaluation tries.
-        defaults: options for data sets that the kind knows nothing of (see `runs.options`).
+        defaults: options for unknown data sets (see `runs.options`).
     """
 
     name: ClassVar[str]
@@ -72,19 +72,19 @@ class Kind:
 
     @classmethod
     def accepts(cls, input_shape) -> bool:
-        """Whether a model with this `input_shape`, batch first, takes examples of this kind."""
+        """Return whether a model with this `input_shape`, batch first, takes this kind of example."""
         return False
 
     def check(self, examples, model=None, *, clean: bool = False) -> None:
-        """Refuse what are no examples.
+        """Refuse arrays that are not examples of this kind.
 
         Args:
             examples: a nest of arrays or tensors, batch first.
-            model: a Keras model that takes them, or None.
-            clean: whether values are checked, too. In a graph there are none to look at.
+            model: a Keras model whose input shape the examples must have, or None.
+            clean: whether to check the values, too. Symbolic tensors of a graph have no values.
 
         Raises:
-            TypeError, ValueError: in one line.
+            TypeError, ValueError: if dtype, shape or values are wrong; the message is one line.
         """
         for x in tf.nest.flatten(examples):
             dtype = tf.as_dtype(x.dtype)
@@ -121,7 +121,7 @@ class Kind:
         return tf.nest.map_structure(lambda x: np.asarray(x).astype(np.float32, copy=False), stored)
 
     def to_float_in_graph(self, stored):
-        """As `to_float`, of tensors in a graph."""
+        """Do the same as `to_float`, for tensors in a graph."""
         return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), stored)
 
     def mean(self, stored) -> Example:
@@ -131,7 +131,12 @@ class Kind:
         )
 
     def binarized(self, stored, how: str, *seeds: int):
-        """Return stored examples with binary values: cut at a "threshold", or drawn with the seeds.
+        """Return stored examples with binary values.
+
+        Args:
+            stored: examples.
+            how: "threshold" cuts at 1/2; any other word draws the values.
+            seeds: seeds of the draws.
 
         Raises:
             ValueError: if the kind has no binary values.
@@ -141,89 +146,100 @@ class Kind:
         )
 
     def describe_noise(self, corruption) -> str:
-        """Return a corruption in one phrase, with its level in units that suit this kind."""
+        """Describe a corruption in one phrase, with its level in units that suit this kind."""
         return corruption.describe()
 
     # ---- reading ----
 
     @classmethod
     def reads(cls, name: str) -> bool:
-        """Whether `load` knows what to do with a data set of this name or path."""
+        """Return whether `load` can read a data set of this name or path."""
         return False
 
     def load(self, name: str, *, data_dir: str | None, cache: str) -> Source:
-        """Read a data set by name or path; arguments are as for `datasets.load`.
+        """Read a data set by name or path. The arguments are those of `datasets.load`.
 
         Raises:
-            DatasetError: with one line that says what to do.
+            DatasetError: if it cannot be read; the message says in one line what to do.
         """
         raise NotImplementedError
 
     @classmethod
     def dataset_defaults(cls, name: str) -> Mapping[str, Any]:
-        """Return the options that suit the data set of this name, for those a user leaves out.
+        """Return default options for the data set of this name.
 
-        Beside options there may be `noise_levels`: levels by name of the noise.
+        The key `noise_levels` may be among them: a dict from the name of a noise to its level.
         """
         return cls.defaults
 
     def describe(self, stored) -> dict[str, Any]:
-        """Return JSON values that say what stored examples are, for config.json."""
+        """Describe stored examples in JSON values, for config.json."""
         return {"example_shape": tf.nest.map_structure(lambda x: list(x.shape[1:]), stored)}
 
-    # ---- measures, baselines, pictures: NumPy arrays in ----
+    # ---- measures, baselines, figures: NumPy arrays in ----
 
     def measures(self) -> dict[str, Callable[[Any, Any], np.ndarray]]:
-        """Return measures of denoising: name -> function of (clean, other) to a value each, [N].
+        """Return measures of denoising: name -> function of (clean, other) that returns values [N].
 
-        A `measure.Measure` also says how its values are written. Without any, evaluations measure
-        the squared error.
+        A `measure.Measure` also says how to print its values. If there are no measures, evaluations
+        use the squared error.
         """
         return {}
 
     def baselines(self) -> dict[str, Callable[..., Any]]:
-        """Return classical denoisers: name -> function of (noisy, sigma=...) to estimates.
+        """Return classical denoisers: name -> function of (noisy, sigma=...) that returns estimates.
 
-        sigma is the root mean square of what the noise added. An attribute `label` of a function is
-        what tables call it.
+        `sigma` is the root mean square of the noise. If a function has an attribute `label`, tables
+        show it instead of the name.
         """
         return {}
 
     def run_figures(self, arrays: Mapping[str, Any], *, title: str) -> "dict[str, Figure]":
-        """Draw a finished training: file name -> figure.
+        """Draw the figures of a finished run: file name -> figure.
 
         Args:
-            arrays: `clean`, `noisy`, `denoised`: a few validation examples; `samples`: mean
-                examples of latents drawn from the prior; `first_layer`: [values, units], weights of
-                the encoder's first dense layer, where there is one; `manifold`: mean examples at
-                `manifold_latents`, those of `figures.latent_grid`, where there are two latents.
-            title: of the figure that shows denoising.
+            arrays: by name.
+                `clean`, `noisy`, `denoised`: a few validation examples.
+                `samples`: mean examples of latents drawn from the prior.
+                `first_layer`: [values, units], weights of the encoder's first layer, if it is dense.
+                `manifold`: mean examples at `manifold_latents` (from `figures.latent_grid`), if the
+                latent has two units.
+            title: title of the figure that shows denoising.
         """
         return {}
 
     def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Figure]":
-        """Draw the examples of an evaluation: file name -> figure.
+        """Draw the figures of an evaluation that show examples: file name -> figure.
 
         Args:
-            arrays: `random_input`, `random_output`, `attack_input`, `attack_output`: noise and an
-                attack of the same size; `repeated`: [N, steps, ...]; `traversal`: [units, steps,
-                ...], `traversal_units`, `traversal_values`; `interpolation`: [pairs, steps, ...];
-                `samples`.
+            arrays: by name, from `evaluation.adversarial` and `evaluation.manifold`.
+                `random_input`, `random_output`: random noise, before and after denoising.
+                `attack_input`, `attack_output`: an attack of the same size.
+                `repeated`: [N, steps, ...].
+                `traversal`: [units, steps, ...], with `traversal_units` and `traversal_values`.
+                `interpolation`: [pairs, steps, ...].
+                `samples`: mean examples of latents drawn from the prior.
         """
         return {}
 
     def training_callbacks(
         self, clean, noisy, *, log_dir: Any, every: int
     ) -> list[keras.callbacks.Callback]:
-        """Return callbacks that show a few examples while training."""
+        """Return callbacks that show a few examples during training.
+
+        Args:
+            clean, noisy: the examples, before and after corruption.
+            log_dir: directory for TensorBoard.
+            every: epochs between two views.
+        """
         return []
 
     # ---- serving ----
 
     def spec(self, model: keras.Model):
-        """Return what a model takes: `tf.TensorSpec` of a batch of examples, or a dict of them.
+        """Return the `tf.TensorSpec` of a model's input, a batch of examples.
 
-        A model of several inputs takes a dict, by the names of its inputs.
+        A model with several inputs has a dict of specs, by the names of its inputs.
 
         Raises:
             ValueError: if the model's inputs are not known.
@@ -231,14 +247,14 @@ class Kind:
         inputs = getattr(model, "inputs", None)
         if not inputs:
             raise ValueError(
-                "The encoder must have inputs of known shapes: build it from keras.Input. "
-                f"Received: {type(model).__name__}."
+                "The encoder must have inputs of known shapes. "
+                f"Received: {type(model).__name__} without them. Build it from keras.Input."
             )
         specs = {x.name: tf.TensorSpec(x.shape, tf.float32) for x in inputs}
         return specs if len(specs) > 1 else next(iter(specs.values()))
 
     def random_examples(self, rng: np.random.Generator, rows: int, spec) -> Example:
-        """Return float32 arrays [rows, ...] on the scale of examples, to try signatures with."""
+        """Return random float32 arrays [rows, ...] on the scale of examples, to try signatures."""
         return tf.nest.map_structure(
             lambda s: rng.standard_normal((rows, *s.shape[1:]), np.float32), spec
         )
@@ -246,25 +262,25 @@ class Kind:
     def signatures(
         self, denoise: Callable, spec
     ) -> dict[str, tuple[Callable, dict[str, tf.TensorSpec]]]:
-        """Return signatures beyond those of every kind: name -> (function, specs of its inputs).
+        """Return extra signatures of this kind: name -> (function, specs of its inputs).
 
-        A function takes its inputs by name, and returns its outputs by name.
+        The functions take keyword arguments and return a dict of outputs.
 
         Args:
-            denoise: the function of the signature `denoise`: examples to a dict of outputs.
-            spec: of a batch of examples (see `spec`).
+            denoise: the function behind the signature `denoise`: examples in, a dict of outputs out.
+            spec: spec of a batch of examples (see `spec`).
         """
         return {}
 
     def signature_inputs(self, examples) -> dict[str, np.ndarray]:
-        """Return the inputs of `signatures`, made from examples: arrays [rows, ...] by name."""
+        """Make the inputs of `signatures` from examples: arrays [rows, ...] by name."""
         return {}
 
     def meanings(self) -> dict[str, tuple[str, list[float | None]]]:
-        """Return what the tensors of signatures mean, where the kind has more to say than others.
+        """Describe the tensors of signatures about which this kind has something to add.
 
         Returns:
-            name -> (in words, [least value, greatest value]); None for no limit.
+            name -> (meaning in words, [least value, greatest value]); None stands for no limit.
         """
         return {}
 
@@ -272,7 +288,8 @@ class Kind:
         """Return how far outputs that are files may differ between loaders.
 
         Args:
-            rounding: that outputs on the scale of examples may differ by, beyond float32's own.
+            rounding: how far other outputs may differ because of 16-bit layers, on the scale of
+                examples; 0 for float32.
 
         Returns:
             name -> {"relative", "absolute"}.
@@ -280,18 +297,18 @@ class Kind:
         return {}
 
     def check_request(self, inputs: Mapping[str, tf.Tensor], spec) -> None:
-        """Refuse inputs of a signature before the model sees them.
+        """Refuse bad inputs of a signature before the model sees them.
 
         Args:
-            inputs: by name; their types and shapes are those of the signature.
-            spec: of a batch of examples.
+            inputs: tensors by name, with the types and shapes of the signature.
+            spec: spec of a batch of examples.
 
         Raises:
-            ValueError: in one line.
+            ValueError: if an input is refused; the message is one line.
         """
 
     def describe_input(self, spec) -> str:
-        """Return in a few words what a model takes, for its card."""
+        """Describe the input of a model in a few words, for its model card."""
         if isinstance(spec, tf.TensorSpec):
             shape = " x ".join(map(str, spec.shape[1:]))
             return f"{self.noun}s of {shape} values, float32"
@@ -309,13 +326,13 @@ class Kind:
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class AnyKind(Kind):
-    """Any nest of finite floats, batch first: what a model takes whose encoder says no more."""
+    """Any nest of finite floats, batch first: the kind for input shapes that no other kind knows."""
 
     name = "any"
 
 
 def kind_of(model: keras.Model) -> Kind:
-    """Return the kind of data that a model takes, by its `input_shape`."""
+    """Return the kind of data that a model takes, judged by its `input_shape`."""
     return kind_of_shape(getattr(model, "input_shape", None))
 
 

@@ -1,4 +1,4 @@
-"""A measure of denoising: a function, and how tables and figures write its values."""
+"""Measures of denoising: a function, and how to print its values in tables and figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measure:
-    """A function of (clean, other) to one value for each example, [N].
+    """A function of (clean, other) that returns one value for each example, [N].
 
     Attributes:
-        function: what is called; arrays in, an array out.
-        label: its name in tables and on axes.
-        unit: of its values; empty where there is none.
-        digits: after the decimal point.
+        function: takes and returns arrays.
+        label: name in tables and on axes.
+        unit: unit of its values; may be empty.
+        digits: number of digits after the decimal point.
         is_error: whether smaller is better.
-        note: a sentence on how it is defined; may be empty.
+        note: a sentence on its definition; may be empty.
     """
 
     function: Callable[[Any, Any], np.ndarray]
@@ -37,5 +37,5 @@ class Measure:
 
 
 def measure(label: str, **kwargs):
-    """Make a `Measure` of the function that follows; a decorator."""
+    """Decorate a function to make it a `Measure`; `kwargs` are the other attributes."""
     return lambda function: Measure(function, label, **kwargs)

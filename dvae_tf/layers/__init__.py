@@ -3,10 +3,10 @@
     encoder = keras.Sequential([..., Dense(IndependentNormal.params_size(50)), IndependentNormal(50)])
     q = encoder(x)                          # a tfd.Distribution: q.mean(), q.log_prob(z), ...
 
-Symbolically such a layer is a tensor of the shape of one sample, so that it sits in Sequential and
-Functional models. Keras passes distributions between layers by keyword only:
-`Sample()(distribution=encoder.output)`. Parameters are cast to float32 whatever the mixed-precision
-policy, since log densities lose their meaning in half precision.
+In symbolic models the output of such a layer has the shape of one sample, so that it works in
+Sequential and Functional models. Keras passes distributions between layers by keyword only:
+`Sample()(distribution=encoder.output)`. Parameters are cast to float32 under every mixed-precision
+policy, because log densities are too coarse in half precision.
 """
 
 from dvae_tf.latents import draw as reparameterized_sample

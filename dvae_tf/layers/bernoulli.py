@@ -10,11 +10,12 @@ from dvae_tf.layers.layer import EventLayer, one_per_value, register
 
 @tf.custom_gradient
 def _bernoulli_log_prob(event: tf.Tensor, logits: tf.Tensor):
-    """sum event logits - log(1 + exp logits) over the last axis, terms exact to a rounding of 1.
+    """Return sum_i event_i logits_i - log(1 + exp(logits_i)) over the last axis.
 
-    log(1 + exp l) = max(l, 0) + log(1 + exp(-|l|)), and the logarithms of up to 16 numbers between
-    1 and 2 are taken at once, of their product: on a CPU a logarithm costs several times an exponential.
-    The gradient is said outright: differentiating max and abs would make it 0 at l = 0.
+    log(1 + exp l) is computed as max(l, 0) + log(1 + exp(-|l|)). Up to 16 of the factors
+    1 + exp(-|l|), which lie between 1 and 2, are multiplied before one logarithm. On a CPU a
+    logarithm costs several times an exponential. Each term is exact to a rounding of 1. The gradient
+    is given explicitly, because differentiating max and abs would make it 0 at l = 0.
     """
     size = logits.shape[-1]
     group = max(count for count in range(1, 17) if size % count == 0)
@@ -33,10 +34,12 @@ def _bernoulli_log_prob(event: tf.Tensor, logits: tf.Tensor):
 
 
 class _Bernoulli(tfd.Bernoulli):
-    """TFP's, with mean and standard deviation from one tanh, both exact to a rounding of 1.
+    """TFP's Bernoulli, with mean and standard deviation from one tanh, exact to a rounding of 1.
 
-    With u = tanh(logits / 4) the mean 1/2 + tanh(logits / 2) / 2 is 1/2 + u / (1 + u^2), and the
-    standard deviation 1 / (2 cosh(logits / 2)) is 1 / (1 + u^2) - 1/2.
+    Let u = tanh(logits / 4). Then
+
+        mean   = 1/2 + tanh(logits / 2) / 2    = 1/2 + u / (1 + u^2)
+        stddev = 1 / (2 cosh(logits / 2))      = 1 / (1 + u^2) - 1/2
     """
 
     def _mean(self):
@@ -52,10 +55,10 @@ class _Bernoulli(tfd.Bernoulli):
 
 
 class _IndependentBernoulli(tfd.Independent):
-    """TFP's, with half the transcendental functions, over flat events.
+    """TFP's Independent, with half the transcendental functions, over flattened events.
 
-    log p(x) = sum x logits - softplus(logits). Over a last axis of length 1, as that of grey
-    images, XLA would sum without vector instructions.
+    log p(x) = sum_i x_i logits_i - softplus(logits_i). Events are flattened because XLA sums over a
+    last axis of length 1, a single channel, without vector instructions.
     """
 
     def _log_prob(self, event):
@@ -74,7 +77,7 @@ class _IndependentBernoulli(tfd.Independent):
 
 @register
 class IndependentBernoulli(EventLayer):
-    """Bernoulli with logits as parameters: for binary pixels, as floats 0 and 1."""
+    """Independent Bernoulli values, 0 or 1 as floats; the parameters are logits."""
 
     params_size = staticmethod(one_per_value)
 

@@ -7,7 +7,7 @@ from dvae_tf.layers.layer import EventLayer, one_per_value, register
 
 @register
 class IndependentContinuousBernoulli(EventLayer):
-    """Continuous Bernoulli with logits as parameters: a density for pixels in [0, 1].
+    """Independent continuous Bernoulli values, a density on [0, 1]; the parameters are logits.
 
     Source: Loaiza-Ganem and Cunningham (2019), arXiv:1907.06845.
     """

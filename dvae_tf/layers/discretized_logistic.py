@@ -1,4 +1,4 @@
-"""The discretised logistic distribution: a proper likelihood for 8-bit pixels."""
+"""The discretised logistic distribution, a likelihood for values stored in 8 bits."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from dvae_tf.layers.layer import EventLayer, positive, register, two_per_value
 
 
 class DiscretizedLogistic(tfd.Distribution):
-    """A logistic density integrated over the levels that a stored value can have.
+    """A logistic density, integrated over a bin around each level that a stored value can have.
 
-    The support is {0, 1/n, ..., 1} with n = `num_levels` - 1. With F the logistic CDF with mean
-    `loc` and scale `scale`,
+    The support is {0, 1/n, ..., 1} with n = `num_levels` - 1. Let F be the logistic CDF with mean
+    `loc` and scale `scale`. Then
 
         P(k/n) = F((k + 1/2)/n) - F((k - 1/2)/n),   0 < k < n,
+        P(0) = F(1/(2n)),   P(1) = 1 - F(1 - 1/(2n)).
 
-    and the two outermost bins are open: P(0) = F(1/(2n)), P(1) = 1 - F(1 - 1/(2n)).
-    Source: Kingma et al. (2016), arXiv:1606.04934, appendix C; Salimans et al. (2017),
+    Sources: Kingma et al. (2016), arXiv:1606.04934, appendix C; Salimans et al. (2017),
     arXiv:1701.05517, equation 2.
 
     Args:
-        loc: location on the [0, 1] pixel scale; it may lie outside.
-        scale: positive scale of the logistic on the [0, 1] pixel scale, broadcastable to `loc`.
-        num_levels: levels of a stored value; those of 8-bit images unless given.
+        loc: location on the [0, 1] scale; it may lie outside.
+        scale: positive scale on the [0, 1] scale, broadcastable to `loc`.
+        num_levels: number of levels of a stored value; by default those of 8 bits.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DiscretizedLogistic(tfd.Distribution):
         lower = (centred - half) / self.scale
         log_cdf_upper = tf.math.log_sigmoid(upper)
         log_survival_lower = tf.math.log_sigmoid(-lower)
-        # F(upper) - F(lower) = F(upper) (1 - F(lower)) (1 - exp(lower - upper)), without cancellation.
+        # F(upper) - F(lower) = F(upper) (1 - F(lower)) (1 - exp(lower - upper)): no cancellation.
         log_inside = log_cdf_upper + log_survival_lower
         log_inside += tf.math.log(-tf.math.expm1(-2.0 * half / self.scale))
         log_mass = tf.where(level <= 0.0, log_cdf_upper, log_inside)
@@ -88,7 +88,7 @@ class DiscretizedLogistic(tfd.Distribution):
         return tf.where(outside, -float("inf"), log_mass)
 
     def _moments(self):
-        # Outside a graph the loop would be one of Python, and take most of the time of a denoiser.
+        # Eagerly the loop would run in Python, and take most of the time of denoising.
         function = _moments_in_a_graph if tf.executing_eagerly() else _moments
         return function(self.loc, self.scale, self._top)
 
@@ -105,7 +105,7 @@ class DiscretizedLogistic(tfd.Distribution):
     def _sample_n(self, n, seed=None):
         seed = tfp.random.sanitize_seed(seed)
         shape = tf.concat([[n], self.batch_shape_tensor()], axis=0)
-        u = randomness.uniform(shape, seed) + 2.0**-25  # the midpoint: never 0 or 1
+        u = randomness.uniform(shape, seed) + 2.0**-25  # midpoints of bins: never 0 or 1
         latent = self.loc + self.scale * (tf.math.log(u) - tf.math.log1p(-u))
         return tf.clip_by_value(tf.round(latent * self._top), 0.0, self._top) / self._top
 
@@ -113,8 +113,8 @@ class DiscretizedLogistic(tfd.Distribution):
 def _moments(loc: tf.Tensor, scale: tf.Tensor, top: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return E[X] and E[X^2], from the survival function of each level.
 
-    With K = top X: E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
-    level by level, so that memory stays that of one image.
+    Let K = top X. Then E[K] = sum_k P(K > k) and E[K^2] = sum_k (2k + 1) P(K > k). The sum runs
+    level by level, so that it needs no more memory than a few copies of `loc`.
     """
 
     def add_level(k, first, second):
@@ -137,10 +137,11 @@ _moments_in_a_graph = tf.function(_moments, reduce_retracing=True)
 
 @register
 class IndependentDiscretizedLogistic(EventLayer):
-    """Logistic over stored levels; parameters are loc and raw scale, on the [0, 1] scale.
+    """Independent discretised logistic values; parameters are loc and raw scale on [0, 1].
 
     Args:
-        num_levels: levels of a stored value; those of 8-bit images unless given.
+        event_shape: an integer, or a sequence of integers; all positive.
+        num_levels: number of levels of a stored value; by default those of 8 bits.
     """
 
     params_size = staticmethod(two_per_value)

@@ -1,4 +1,4 @@
-"""Bases of the layers that return a distribution."""
+"""Base classes of the layers that return a distribution."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,25 +9,26 @@ from tensorflow_probability import distributions as tfd
 
 register = keras.saving.register_keras_serializable(package="dvae_tf")
 
-# The smallest scale of any distribution made here. On the [0, 1] pixel scale it is about the
-# standard deviation of rounding to 8 bits: a likelihood that claims to be more certain than that
-# describes the rounding, and its density grows without bound.
+# The smallest scale of any distribution made here. On the [0, 1] scale it is about the standard
+# deviation of rounding to 8 bits. A likelihood with a smaller scale would model the rounding, and
+# its density would grow without bound.
 SCALE_FLOOR = 1e-3
 
 
 def positive(raw: tf.Tensor) -> tf.Tensor:
-    """Return SCALE_FLOOR + softplus(raw): the scale parameter of every layer here."""
+    """Return SCALE_FLOOR + softplus(raw), which is the scale parameter of every layer here."""
     return SCALE_FLOOR + tf.nn.softplus(raw)
 
 
 class ProbabilisticLayer(keras.layers.Layer):
-    """Base: a layer whose `call` returns a `tfd.Distribution`.
+    """Base class of layers whose `call` returns a `tfd.Distribution`.
 
-    A subclass defines `make_distribution`, and `compute_output_shape` for the shape of one sample.
+    A subclass defines `make_distribution`, and `compute_output_shape` to return the shape of one
+    sample, batch first.
     """
 
     def __init__(self, **kwargs):
-        # Keras casts the inputs of a float32 layer to float32, under any global policy.
+        # Keras casts the inputs of a float32 layer to float32 under any global policy.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 
@@ -40,9 +41,9 @@ class ProbabilisticLayer(keras.layers.Layer):
 
 @register
 class DistributionLayer(ProbabilisticLayer):
-    """The general layer: any function from parameters to a distribution.
+    """A layer that applies any function from parameters to a distribution.
 
-    The layer is saved by the function's registered name, never by its code::
+    The layer is saved with the function's registered name, never with its code::
 
         @keras.saving.register_keras_serializable(package="mine")
         def student_t(parameters):
@@ -57,7 +58,7 @@ class DistributionLayer(ProbabilisticLayer):
 
     Raises:
         TypeError: if `distribution_fn` is not callable.
-        ValueError: from `get_config`, if the function is not registered with Keras.
+        ValueError: from `get_config` or `from_config`, if the function is not registered with Keras.
     """
 
     def __init__(self, distribution_fn: Callable[[tf.Tensor], tfd.Distribution], **kwargs):
@@ -73,7 +74,7 @@ class DistributionLayer(ProbabilisticLayer):
         return self.distribution_fn(parameters)
 
     def compute_output_shape(self, input_shape):
-        # The function alone knows the shape: ask it about a batch of one.
+        # Only the function knows the shape, so call it on a batch of one.
         with tf.init_scope():
             q = self.distribution_fn(tf.zeros([size or 1 for size in input_shape]))
         sample_shape = (*q.batch_shape, *q.event_shape)
@@ -96,21 +97,21 @@ class DistributionLayer(ProbabilisticLayer):
         function = keras.saving.get_registered_object(name)
         if function is None:
             raise ValueError(
-                f"The function {name!r} must be registered before the layer is loaded: import the "
+                f"The function {name!r} must be registered before the layer is loaded. Import the "
                 "module that decorates it with @keras.saving.register_keras_serializable."
             )
         return cls(function, **config)
 
 
 class EventLayer(ProbabilisticLayer):
-    """Base of the layers that know the shape of their event.
+    """Base class of layers with a fixed event shape.
 
     Args:
         event_shape: an integer, or a sequence of integers; all positive.
 
     Raises:
-        ValueError: if the event shape is empty or not positive, or, when the layer is built, if
-            the last axis of its input is not `params_size(event_shape)` long.
+        ValueError: if the event shape is empty or not positive. When the layer is built: if the last
+            axis of its input does not have the length `params_size(event_shape)`.
     """
 
     def __init__(self, event_shape: int | Sequence[int], **kwargs):
@@ -119,7 +120,7 @@ class EventLayer(ProbabilisticLayer):
 
     @staticmethod
     def params_size(event_shape: int | Sequence[int]) -> int:
-        """Return how many parameters an event of this shape takes."""
+        """Return the number of parameters for an event of this shape."""
         raise NotImplementedError
 
     def build(self, input_shape):
@@ -139,15 +140,15 @@ class EventLayer(ProbabilisticLayer):
         return super().get_config() | {"event_shape": list(self.event_shape)}
 
     def as_events(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Reshape [..., prod(event_shape)] to [..., *event_shape]."""
+        """Reshape ``[..., prod(event_shape)]`` to ``[..., *event_shape]``."""
         batch = parameters.shape[:-1]
-        if None not in batch[1:]:  # one axis may stay unknown without a shape to be computed
+        if None not in batch[1:]:  # one unknown axis, the batch, becomes -1
             return tf.reshape(parameters, (-1, *batch[1:], *self.event_shape))
         shape = tf.concat([tf.shape(parameters)[:-1], self.event_shape], axis=0)
         return tf.ensure_shape(tf.reshape(parameters, shape), (*batch, *self.event_shape))
 
     def halves(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Split [..., 2 n] into two events: the first n parameters and the last n."""
+        """Split [..., 2 n] into two events: the first n parameters, and the last n."""
         first, second = tf.split(parameters, 2, axis=-1)
         return self.as_events(first), self.as_events(second)
 

@@ -1,4 +1,4 @@
-"""Normal distributions: independent, and with a full covariance."""
+"""Normal distributions with independent values or with a full covariance."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -8,7 +8,7 @@ from dvae_tf.layers.layer import EventLayer, one_per_value, positive, register, 
 
 
 class _Normal(tfd.Normal):
-    """TFP's, whose loc and scale have one shape: the mean then needs no scale."""
+    """TFP's Normal with loc and scale of one shape, so that its mean need not broadcast to scale."""
 
     def _mean(self):
         return self.loc
@@ -19,7 +19,7 @@ class _Normal(tfd.Normal):
 
 @register
 class IndependentNormal(EventLayer):
-    """N(loc, diag(scale^2)); parameters are loc and raw scale, scale = positive(raw)."""
+    """N(loc, diag(scale^2)); the parameters are loc and raw, with scale = positive(raw)."""
 
     params_size = staticmethod(two_per_value)
 
@@ -30,9 +30,9 @@ class IndependentNormal(EventLayer):
 
 @register
 class MultivariateNormalTriL(EventLayer):
-    """N(loc, L L^T) over a vector; parameters are loc and the n (n + 1) / 2 entries of L.
+    """N(loc, L L^T) over vectors; the parameters are loc and the n (n + 1) / 2 entries of L.
 
-    The diagonal of L is made positive by `positive`.
+    `positive` makes the diagonal of L positive.
     """
 
     def __init__(self, event_shape, **kwargs):

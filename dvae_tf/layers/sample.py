@@ -1,4 +1,4 @@
-"""A draw as a layer."""
+"""A layer that draws from a distribution."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from dvae_tf.layers.layer import register
 
 @register
 class Sample(keras.layers.Layer):
-    """Draws z ~ q, so that an encoder and a decoder wire into one Functional model.
+    """Draws z ~ q, to connect an encoder and a decoder in one Functional model.
 
         z = Sample()(distribution=encoder.output)
         model = keras.Model(encoder.input, decoder(z))
 
     Args:
-        seed: of the layer's own generator, which advances with every call, as in Keras' own random
-            layers. None draws one. A seed given to `call` is used instead and leaves the
-            generator alone.
+        seed: seed of the layer's generator, which advances with every call, as in Keras' random
+            layers; None draws a seed. A seed given to `call` takes precedence, and does not advance
+            the generator.
     """
 
     def __init__(self, seed: int | None = None, **kwargs):

@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z), by name in `LIKELIHOODS`; each is one module of this folder."""
+"""Likelihoods p(x|z). `LIKELIHOODS` holds them by name; each is one module of this folder."""
 
 from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood, likelihood_of
 

@@ -1,4 +1,4 @@
-"""Binary values."""
+"""The likelihood of binary values."""
 
 import numpy as np
 import scipy.special

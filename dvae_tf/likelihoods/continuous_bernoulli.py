@@ -1,4 +1,4 @@
-"""Values in [0, 1]."""
+"""The likelihood of values in [0, 1]."""
 
 import numpy as np
 import scipy.special
@@ -9,7 +9,7 @@ from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
 
 @LIKELIHOODS.register
 class ContinuousBernoulli(Likelihood):
-    """Continuous Bernoulli, a density of values in [0, 1]."""
+    """Continuous Bernoulli, a density on [0, 1]."""
 
     name = "continuous_bernoulli"
     values = "real numbers in [0, 1], many near the ends"

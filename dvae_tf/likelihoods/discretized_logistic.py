@@ -1,4 +1,4 @@
-"""Values stored in 8 bits."""
+"""The likelihood of values stored in 8 bits."""
 
 from dvae_tf.kinds.image import pixels
 from dvae_tf.layers import IndependentDiscretizedLogistic
@@ -7,7 +7,7 @@ from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
 
 @LIKELIHOODS.register
 class DiscretizedLogistic(Likelihood):
-    """A logistic density integrated over the levels of 8 bits."""
+    """Discretised logistic: a logistic density, integrated over a bin around each 8-bit level."""
 
     name = "discretized_logistic"
     values = "8-bit grey or colour"

@@ -1,4 +1,4 @@
-"""Real values."""
+"""The likelihood of real values."""
 
 from dvae_tf.layers import IndependentNormal
 from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
@@ -6,7 +6,7 @@ from dvae_tf.likelihoods.likelihood import LIKELIHOODS, Likelihood
 
 @LIKELIHOODS.register
 class Gaussian(Likelihood):
-    """Independent normal values of learnt scale."""
+    """Independent normal values with a learnt scale."""
 
     name = "gaussian"
     values = "real numbers"

@@ -1,12 +1,12 @@
-"""Encoders and decoders: bodies ending in a layer of `layers`, by name in `NETWORKS`.
+"""Encoders and decoders, by name in `NETWORKS`. Each ends in a layer of `layers`.
 
 Each function returns `(encoder, decoder)`, two Functional models::
 
     encoder: example [B, ...] -> q(z|x~), a distribution over latents [B, L]
     decoder: latent [B, L]    -> p(x|z), a distribution over examples [B, ...]
 
-Hidden layers take Keras' dtype policy. The layer of parameters computes in float32 under every
-policy: rounded to bfloat16, a location on the [0, 1] pixel scale would be off by half a grey level.
+Hidden layers follow Keras' dtype policy. The layer that computes the parameters uses float32 under
+every policy: rounding a location to bfloat16 would shift it by up to half an 8-bit level.
 """
 
 from dvae_tf.likelihoods import LIKELIHOODS

@@ -20,14 +20,17 @@ def conv(
     activation: str = "relu",
     posterior: type[layers.EventLayer] = layers.IndependentNormal,
 ) -> Models:
-    """Strided convolutions down, transposed ones up, for images of any size.
+    """Strided convolutions down and transposed convolutions up, for examples of any size.
 
     Args:
         example_shape: (height, width, channels).
         latent_dim, likelihood, activation, posterior: as for `mlp`.
-        filters: channels of each level; every level halves height and width, rounding up. The
-            decoder mirrors it and crops.
+        filters: channels of each level. Every level halves height and width, rounding up; the
+            decoder doubles them again, and crops.
         hidden: width of the dense layer between the convolutions and the latent.
+
+    Raises:
+        ValueError: if an argument makes no network; the message says why.
     """
     check(example_shape, latent_dim, likelihood, filters, "filters", rank=3)
     activation = activation_function(activation)

@@ -19,15 +19,18 @@ def mlp(
     activation: str = "softplus",
     posterior: type[layers.EventLayer] = layers.IndependentNormal,
 ) -> Models:
-    """Fully connected networks; 200-200 softplus is the one of Im et al. (2017).
+    """Fully connected networks; the defaults are those of Im et al. (2017).
 
     Args:
-        example_shape: of any rank, for example (height, width, channels).
+        example_shape: shape of an example, of any rank, for example (height, width, channels).
         latent_dim: length L of the latent vector.
         likelihood: one of `likelihoods.LIKELIHOODS`.
-        hidden: sizes of the encoder's hidden layers; the decoder's are these reversed.
+        hidden: sizes of the encoder's hidden layers; the decoder reverses them.
         activation: name of a Keras activation.
-        posterior: layer of the distribution over latent vectors.
+        posterior: class of the layer that returns q(z|x~).
+
+    Raises:
+        ValueError: if an argument makes no network; the message says why.
     """
     check(example_shape, latent_dim, likelihood, hidden, "hidden")
     activation = activation_function(activation)

@@ -1,4 +1,4 @@
-"""What all networks share: dtype policies, checks, and the probabilistic layers at their ends."""
+"""The registry of networks, and their common parts: checks, policies and probabilistic layers."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +17,12 @@ Models = tuple[keras.Model, keras.Model]
 
 @dataclass(frozen=True)
 class Network:
-    """An entry of `NETWORKS`: a function that returns (encoder, decoder), and options for it.
+    """An entry of `NETWORKS`: a function that returns (encoder, decoder), and its default options.
 
     Attributes:
         build: the function.
-        sizes: name of its argument for sizes of hidden layers: "hidden" or "filters".
-        defaults: options of train.py, `hidden` and `activation`, for those a user leaves out.
+        sizes: the argument for sizes of hidden layers: "hidden" or "filters".
+        defaults: defaults of train.py for `hidden` and `activation`.
     """
 
     build: Callable[..., Models]
@@ -37,11 +37,11 @@ NETWORKS: Registry[Network] = Registry("network", "dvae_tf.networks")
 
 
 def network(*, sizes: str, hidden: tuple[int, ...], activation: str):
-    """Register a function that builds networks, under its own name; a decorator.
+    """Decorate a function that builds networks, to register it under its own name.
 
     Args:
-        sizes: name of its argument for sizes of hidden layers.
-        hidden, activation: what train.py takes by default.
+        sizes: the argument of the function for sizes of hidden layers.
+        hidden, activation: defaults of train.py.
     """
 
     def register(build: Callable[..., Models]) -> Callable[..., Models]:
@@ -54,7 +54,7 @@ def network(*, sizes: str, hidden: tuple[int, ...], activation: str):
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Give the Keras layers made inside this policy, and leave the one of before behind."""
+    """Set Keras' dtype policy inside the block, and restore the previous one afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -65,21 +65,21 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
 def swish(x):
-    """x sigmoid(x) = h + h tanh(h) with h = x / 2: Keras' own, in less time on a CPU."""
+    """Return x sigmoid(x), computed as h + h tanh(h) with h = x / 2, which is faster on a CPU."""
     h = 0.5 * x
     return h + h * keras.ops.tanh(h)
 
 
 def start_at_mean(decoder: keras.Model, mean: np.ndarray) -> None:
-    """Set the output bias so that an untrained decoder's mean is about `mean`.
+    """Set the output bias so that an untrained decoder returns about the mean of the data.
 
-    Otherwise the mean brightness of the data is learned as a direction of the latent space, and
-    latents on its far side decode to black. Burda et al. (2016), section 5, start like this too.
+    Otherwise a direction of the latent space would have to learn the mean, and latents on its far
+    side would decode to zeros. Source: Burda et al. (2016), section 5.
 
     Args:
-        decoder: made by a function of this module.
-        mean: of the training examples, without the batch; a convolutional decoder takes the mean of
-            each channel, the last axis.
+        decoder: a decoder from one of the `networks`.
+        mean: mean of the training examples, without the batch. A convolutional decoder uses the
+            mean of each channel (the last axis).
     """
     layer = decoder.get_layer("parameters")
     location = likelihood_of(decoder.get_layer("likelihood")).location(mean)
@@ -98,10 +98,15 @@ def check(
     """Refuse arguments that make no network.
 
     Args:
-        rank: that the shape must have; 0 for any.
+        shape: shape of an example.
+        latent_dim: length of the latent vector.
+        likelihood: name of the likelihood.
+        sizes: sizes of hidden layers.
+        sizes_name: name of the argument `sizes`, for messages.
+        rank: required rank of `shape`; 0 allows any.
 
     Raises:
-        ValueError: in one line.
+        ValueError: if an argument is out of range; the message is one line.
     """
     is_shape = isinstance(shape, (tuple, list)) and len(shape) > 0 and rank in (0, len(shape))
     if not is_shape or not all(map(counts.is_count, shape)):
@@ -136,12 +141,13 @@ def assemble(
     decode: Callable,
     posterior: type[layers.EventLayer],
 ) -> Models:
-    """Close both bodies with their probabilistic layers.
+    """Build encoder and decoder from their bodies and the probabilistic layers at their ends.
 
     Args:
-        encode, decode: from a symbolic example to hidden units; from a symbolic latent to the
-            parameters of the likelihood.
-        posterior: layer of the distribution over latent vectors.
+        example_shape, latent_dim, likelihood: as for `mlp`.
+        encode: a function from a symbolic example to hidden units.
+        decode: a function from a symbolic latent to the parameters of the likelihood.
+        posterior: class of the layer that returns q(z|x~).
     """
     example = keras.Input(example_shape, name="image" if len(example_shape) == 3 else "example")
     size = posterior.params_size(latent_dim)

@@ -1,4 +1,4 @@
-"""The bodies of convolutional networks: levels down, and the same levels up."""
+"""The bodies of convolutional networks: levels that go down, and the same levels up again."""
 
 import math
 
@@ -8,7 +8,12 @@ from dvae_tf.likelihoods import LIKELIHOODS
 
 
 def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
-    """Return the bodies of a convolutional encoder and its mirrored decoder."""
+    """Return the bodies (encode, decode) of a convolutional encoder and its mirrored decoder.
+
+    Args:
+        example_shape, likelihood, filters, hidden, activation: as for `conv`.
+        down, up: functions of (hidden units, channels) that halve and double height and width.
+    """
     height, width, channels = example_shape
     sizes = [(height, width)]
     for _ in filters:
@@ -33,7 +38,7 @@ def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
         h = keras.layers.Conv2D(
             channels * per_value, 3, padding="same", name="parameters", dtype="float32"
         )(h)
-        # The likelihood layer takes all first parameters, then all second ones.
+        # The likelihood's layer expects the first parameter of all values, then the second of all.
         h = keras.layers.Reshape((height, width, channels, per_value), dtype="float32")(h)
         h = keras.layers.Permute((4, 1, 2, 3), dtype="float32")(h)
         return keras.layers.Flatten(dtype="float32")(h)

@@ -20,10 +20,11 @@ def resnet(
     activation: str = "swish",
     posterior: type[layers.EventLayer] = layers.IndependentNormal,
 ) -> Models:
-    """As `conv`, with a pre-activation residual block at each level.
+    """The network of `conv` with a pre-activation residual block at each level.
 
-    The last convolution of a block starts at zero, so that every block starts as the identity and
-    no normalisation layer is needed: an example's result never depends on its neighbours.
+    The last convolution of each block starts at zero, so that the block starts as the identity. So
+    no normalisation layer is needed, and the result for an example never depends on its neighbours
+    in the batch. The arguments are those of `conv`.
     """
     check(example_shape, latent_dim, likelihood, filters, "filters", rank=3)
     activation = activation_function(activation)

@@ -1,4 +1,4 @@
-"""Priors p(z) of latents, by name in `PRIORS`; each is one module of this folder."""
+"""Priors p(z) of latents. `PRIORS` holds them by name; each is one module of this folder."""
 
 from dvae_tf.priors.prior import PRIORS, Prior
 from dvae_tf.priors.standard_normal import StandardNormal

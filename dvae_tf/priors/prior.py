@@ -1,4 +1,4 @@
-"""The base of the priors, and their registry."""
+"""The base class of priors, and their registry."""
 
 from typing import Any, ClassVar
 
@@ -13,16 +13,16 @@ PRIORS: Registry[type["Prior"]] = Registry("prior", "dvae_tf.priors")
 
 
 class Prior(keras.layers.Layer):
-    """p(z), a density over latents. It is a Keras layer, so that its weights are trained and saved.
+    """A density p(z) over latents. As a Keras layer it can have weights that are trained and saved.
 
-    A subclass defines `log_prob` and `sample`, and what it has in closed form. A latent is a tensor
-    or a tuple of tensors; for a tuple `event_shape` is a tuple of shapes.
+    A subclass defines `log_prob` and `sample`, and overrides the other methods if it knows closed
+    forms. A latent is a tensor or a tuple of tensors; for a tuple, `event_shape` is a tuple of shapes.
 
     Args:
         event_shape: shape of one latent, for example (50,).
 
     Attributes:
-        typical: lowest and highest value of one unit that is worth decoding, in latent traversals.
+        typical: lowest and highest value of a unit in latent traversals.
     """
 
     typical: ClassVar[tuple[float, float]] = (-3.0, 3.0)
@@ -34,30 +34,30 @@ class Prior(keras.layers.Layer):
         self.built = True
 
     def log_prob(self, z) -> tf.Tensor:
-        """Return log p(z), in nats: [..., *event_shape] -> [...]."""
+        """Return log p(z), in nats: ``[..., *event_shape] -> [...]``."""
         raise NotImplementedError
 
     def sample(self, num_samples: int, *, seed: tf.Tensor):
-        """Draw latents: [num_samples, *event_shape], a function of the seed, int32 [2]."""
+        """Draw latents, ``[num_samples, *event_shape]``, from the seed, an int32 tensor [2]."""
         raise NotImplementedError
 
     def kl(self, q: tfd.Distribution) -> tf.Tensor | None:
-        """Return KL(q || p(z)), in nats, [B]; None where there is no closed form."""
+        """Return KL(q || p(z)), in nats, [B], or None without a closed form."""
         return None
 
     def kl_per_unit(self, mean: np.ndarray, stddev: np.ndarray) -> np.ndarray | None:
         """Return the KL term of each latent unit, averaged over the data, in nats: [N, L] -> [L].
 
         Args:
-            mean, stddev: moments of a posterior whose units are independent.
+            mean, stddev: moments of posteriors with independent units, [N, L].
 
         Returns:
-            None where there is no closed form.
+            [L], or None without a closed form.
         """
         return None
 
     def quantile(self, probability: np.ndarray) -> np.ndarray | None:
-        """Return quantiles of one unit, or None where the units are not independent and alike."""
+        """Return quantiles of one unit, or None unless all units are independent and alike."""
         return None
 
     def get_config(self) -> dict[str, Any]:

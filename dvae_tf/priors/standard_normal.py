@@ -30,7 +30,7 @@ class StandardNormal(Prior):
         )
 
     def kl(self, q):
-        # Each of TFP's closed forms is between two distributions of one type.
+        # TFP's closed forms need two distributions of the same type.
         if isinstance(q, tfd.MultivariateNormalTriL):
             prior = tfd.MultivariateNormalDiag(tf.zeros(q.event_shape))
         elif isinstance(q, tfd.Independent):

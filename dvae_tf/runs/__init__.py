@@ -1,11 +1,11 @@
-"""Training runs, from what a user asks for to a directory with a trained model.
+"""Training runs, from a user's options to a directory with a trained model.
 
 ::
 
-    command_line, presets -> options -> defaults -> configuration     what a run is
-    building -> training, resuming, callbacks -> outcome              what it does
-    directory: config_file, history, checkpoints                      what it leaves
+    command_line, presets -> options -> defaults -> configuration     defining a run
+    building -> training, resuming, callbacks -> outcome              running it
+    directory: config_file, history, checkpoints                      its files
 
-`directory.RunDirectory` alone reads and writes the files of a run. `workers` shares a training
-among devices and processes; `diagnosis` finds the step at which one diverged.
+Only `directory.RunDirectory` reads and writes the files of a run. `workers` distributes training
+over devices and processes. `diagnosis` finds the step at which training diverged.
 """

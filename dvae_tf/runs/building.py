@@ -1,4 +1,4 @@
-"""From a configuration to what is trained: data set, corruption, model and optimiser."""
+"""Building the data set, the corruption, the model and the optimiser of a configuration."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def build_corruption(config: Configuration) -> corruptions.Corruption:
 
 
 def load_dataset(config: Configuration) -> datasets.Dataset:
-    """Return the data set, limited and binarised as the configuration says."""
+    """Load the data set; limit and binarise it as configured."""
     dataset = datasets.load(
         config.dataset,
         data_dir=config.data_dir,
@@ -32,8 +32,8 @@ def build_model(config: Configuration, example_shape) -> DVAE:
     """Return an uncompiled model; its initial weights are a function of the seed.
 
     Args:
-        config: of the run.
-        example_shape: of an example, without the batch.
+        config: configuration of the run.
+        example_shape: shape of an example, without the batch.
 
     Raises:
         ConfigurationError: if the network does not fit into memory.
@@ -72,9 +72,9 @@ def build_model(config: Configuration, example_shape) -> DVAE:
 
 
 def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> None:
-    """Compile with Adam, its schedule and clipping, and several steps for each call."""
+    """Compile the model with Adam, schedule and clipping as configured, and several steps a call."""
     rate = _learning_rate(config, steps_per_epoch * config.epochs)
-    # Keras cannot run several steps in a call that exchanges gradients between workers.
+    # Keras cannot run several steps in one call if replicas exchange gradients.
     is_alone = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=config.max_gradient_norm),
@@ -88,7 +88,7 @@ def _learning_rate(config: Configuration, num_steps: int):
     if config.schedule == "cosine":
         return schedules.CosineDecay(config.learning_rate, num_steps)
     if config.schedule == "staged":
-        # Stage i has 3^i epochs of 3280 at 10^(-i/7) times the rate: arXiv:1509.00519, section 5.
+        # Stage i lasts 3^i of 3280 epochs, at 10^(-i/7) times the rate: arXiv:1509.00519, section 5.
         ends = (3 ** np.arange(1, 9) - 1) / (3**8 - 1)
         return schedules.PiecewiseConstantDecay(
             [round(num_steps * end) - 1 for end in ends[:-1]],  # the last step of each stage

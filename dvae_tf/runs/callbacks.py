@@ -1,4 +1,4 @@
-"""Keras callbacks of this project; every stock callback works beside them."""
+"""Keras callbacks for training runs. Keras' own callbacks work beside them."""
 
 import math
 import time
@@ -16,14 +16,14 @@ from dvae_tf.runs.directory import RunDirectory
 class KLWarmUp(keras.callbacks.Callback):
     """Raises the weight of the KL term linearly from 0 to 1 over the first epochs.
 
-    The logged `bound` and `elbo` stay those with weight 1; only `loss` feels the weight.
+    The weight affects only `loss`; the logged `bound` and `elbo` always have weight 1.
 
     Args:
         epochs: epoch e, counted from 0, has weight min(e / epochs, 1).
 
     Raises:
-        ValueError: if `epochs` is not positive, or, when training begins, if the model's gradient is
-            doubly reparameterised, which is unbiased for weight 1 only.
+        ValueError: if `epochs` is not positive. When training begins: if the model's gradient is
+            doubly reparameterised, because that is unbiased only at weight 1.
     """
 
     def __init__(self, epochs: int):
@@ -43,10 +43,10 @@ class KLWarmUp(keras.callbacks.Callback):
 
 
 class FiniteGuard(keras.callbacks.Callback):
-    """Ends training at the end of the call of TensorFlow in which the loss is not finite.
+    """Stops training after the call of TensorFlow in which the loss stops being finite.
 
     Attributes:
-        epoch: that it ended in, counted from 0; None as long as all is finite.
+        epoch: the epoch in which this happened, counted from 0; None as long as all is finite.
     """
 
     def __init__(self):
@@ -69,10 +69,10 @@ class FiniteGuard(keras.callbacks.Callback):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Holds what history.csv holds.
+    """Records the columns of history.csv in memory.
 
     Args:
-        past: rows of the epochs before a run was stopped.
+        past: rows of earlier epochs, for a resumed run.
     """
 
     def __init__(self, past: list[dict[str, str]]):
@@ -91,20 +91,20 @@ class Recorder(keras.callbacks.Callback):
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Keeps a run such that it goes on after any stop as if there had been none.
+    """Writes checkpoints and the best model, so that a run can be stopped and resumed at any time.
 
-    It writes checkpoints (see `checkpoints`) at ends of epochs and of calls of several steps, holds
-    the best weights by validation bound, and writes them as `model.keras`. Weights that are not finite
-    are never written.
+    Checkpoints (see `checkpoints`) are written after epochs, and within epochs after calls of several
+    steps. The best weights by validation bound are kept in memory, and written as `model.keras`
+    together with the next checkpoint. Weights that are not finite are never written.
 
     Args:
-        directory: of the run. `checkpoints/` and `model.keras` are written into it; checkpoints hold
-            its `history.csv`.
-        seconds: least time between two checkpoints; 0 writes all.
-        resumed: the checkpoint that the model was restored to, None for a new run.
+        directory: run directory. The callback writes its `checkpoints/` and `model.keras`, and
+            stores its `history.csv` in each checkpoint.
+        seconds: least time between two checkpoints; 0 writes one at every opportunity.
+        resumed: the checkpoint that the model was restored to; None for a new run.
 
     Raises:
-        OSError: if something cannot be written; the checkpoints before stay whole.
+        OSError: if something cannot be written; earlier checkpoints stay intact.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class Checkpointing(keras.callbacks.Callback):
         self._is_best_written = True
         self._copy: DVAE | None = None
         self._is_new = resumed is None
-        # Of the epoch in hand: the running means, and the steps that lie behind the checkpoint.
+        # Running means at the start of this `fit`, and the steps of its first epoch already done.
         self._means: list[list[float]] = []
         self._offset = 0
         if resumed is not None:
             self._best = split_arrays(resumed)[1]
             self._best_bound = resumed.state["best_bound"] if self._best else -math.inf
-            self._is_best_written = not self._best  # what lies there may be damaged
+            self._is_best_written = not self._best  # model.keras may be damaged: write it again
             self._offset = resumed.state["step_in_epoch"]
             self._means = resumed.state["means"]
 
@@ -142,14 +142,14 @@ class Checkpointing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._steps_per_epoch = self._offset + self.params["steps"]
-        # Keras has just set them to zero.
+        # Keras has just reset them to zero.
         for variable, value in zip(self.model.metrics_variables, self._means, strict=False):
             variable.assign(value)
         self._means = []
 
     def on_train_batch_end(self, batch, logs=None):
         done = self._offset + batch + 1
-        # Of several replicas each has means of its own: their runs go on from ends of epochs.
+        # Each replica has its own running means, so that distributed runs resume at ends of epochs.
         is_alone = self.model.distribute_strategy.num_replicas_in_sync == 1
         if is_alone and done < self._steps_per_epoch and self._is_due():
             self._save(self._epoch, done)
@@ -169,7 +169,7 @@ class Checkpointing(keras.callbacks.Callback):
 
     @property
     def best_model(self) -> DVAE | None:
-        """The model that was last written as `model.keras`; None before the first."""
+        """The model last written as `model.keras`; None if none was written yet."""
         return self._copy
 
     def _is_due(self) -> bool:
@@ -192,14 +192,14 @@ class Checkpointing(keras.callbacks.Callback):
         both = {f"current-{name}": array for name, array in arrays.items()}
         both |= {f"best-{name}": array for name, array in self._best.items()}
         step = epoch * self._steps_per_epoch + step_in_epoch
-        # The model first: a checkpoint that says that training has ended must not be ahead of it.
+        # The model first: a checkpoint must not say that training has ended before the model is there.
         if not self._is_best_written:
             self._write_best()
         self.directory.save_checkpoint(checkpoints.Checkpoint(step, both, state))
 
     def _write_best(self) -> None:
-        # From a copy of one device: of a distributed model some variables are read by all workers
-        # together, and only one is here.
+        # Save a copy on one device: all workers must join to read some variables of a distributed
+        # model, and only the chief is here.
         if self._copy is None:
             self._copy = type(self.model).from_config(self.model.get_config())
             self._copy.compile_from_config(self.model.get_compile_config())
@@ -211,7 +211,7 @@ class Checkpointing(keras.callbacks.Callback):
 def split_arrays(
     checkpoint: checkpoints.Checkpoint,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the arrays of `Checkpointing`: the current ones, and those of the best epoch."""
+    """Return the arrays in a checkpoint: of the current weights, and of the best ones."""
     parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, array in checkpoint.arrays.items():
         kind, number = name.split("-")

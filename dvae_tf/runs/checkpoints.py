@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a run which goes on must know, each in one file that checks itself.
+"""Checkpoints: the complete state of a run, each in one file with a checksum.
 
-A file holds a line with the digest of the rest, and the rest is an .npz of arrays and of one JSON text.
-Nothing in it is executed when it is read.
+The first line of a file holds the SHA-256 digest of the rest. The rest is an .npz of arrays and of
+one JSON text. Reading it runs no code from the file.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class CheckpointError(ValueError):
-    """No checkpoint of a run can be read; the message says which and why."""
+    """The checkpoints cannot be used; the message says why."""
 
 
 class Checkpoint(NamedTuple):
     """The state of a run.
 
     Attributes:
-        step: training steps behind it.
-        arrays: of the model and the optimiser, by name.
-        state: JSON values.
+        step: number of training steps done.
+        arrays: arrays of the model and the optimiser, by name.
+        state: other values, as JSON.
     """
 
     step: int
@@ -41,10 +41,10 @@ class Checkpoint(NamedTuple):
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint beside the earlier ones, of which the newest are kept.
+    """Write a checkpoint, and remove all but the newest three.
 
     Raises:
-        OSError: if it cannot be written; the earlier ones are then as they were.
+        OSError: if it cannot be written; the earlier ones then stay unchanged.
     """
     directory.mkdir(exist_ok=True)
     buffer = io.BytesIO()
@@ -58,14 +58,14 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole; None where there is none.
+    """Return the newest intact checkpoint, or None if there are no checkpoints.
 
     Args:
-        directory: that `save` wrote to.
-        report: takes a line for every damaged checkpoint that is passed over.
+        directory: the directory that `save` wrote to.
+        report: called with one line for every damaged checkpoint that is skipped.
 
     Raises:
-        CheckpointError: if there are some, and all are damaged.
+        CheckpointError: if there are checkpoints and all are damaged.
     """
     paths = _paths(directory)
     problems = []
@@ -76,7 +76,7 @@ def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint
             problems.append(f"{path} ({error})")
             continue
         for problem in problems:
-            report(f"{problem} is passed over; {path.name}, before it, is whole.")
+            report(f"{problem} is passed over; {path.name}, before it, is intact.")
         return checkpoint
     if problems:
         raise CheckpointError(f"all are damaged: {', '.join(problems)}")
@@ -84,7 +84,7 @@ def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint
 
 
 def capture(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return a copy of what a step changes in a compiled model: its weights, and the optimiser's."""
+    """Copy everything that a step changes in a compiled model: its and the optimiser's variables."""
     return {
         f"{number:04d}": np.array(keras.ops.convert_to_numpy(variable))
         for number, variable in enumerate(_variables(model))
@@ -92,10 +92,10 @@ def capture(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def restore(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Set a compiled model to what `capture` returned.
+    """Set the variables of a compiled model to the arrays from `capture`.
 
     Raises:
-        CheckpointError: if the arrays are those of another model; the model is then as it was.
+        CheckpointError: if the arrays belong to another model; this one then stays unchanged.
     """
     variables = _variables(model)
     ours = [tuple(variable.shape) for variable in variables]
@@ -116,7 +116,7 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def _paths(directory: Path) -> list[Path]:
-    """Return the files of a directory, the newest first."""
+    """Return the checkpoint files of a directory, newest first."""
     paths = directory.iterdir() if directory.is_dir() else ()
     return sorted((path for path in paths if _NAME.fullmatch(path.name)), reverse=True)
 

@@ -21,7 +21,7 @@ DATA, NOISE, BOUND, NETWORK, TRAINING, RUN = (
     for number, name in enumerate(("Data", "Noise", "Bound", "Network", "Training", "Run"), start=1)
 )
 
-# Arguments of the library that are flags of train.py, and the flag of each: see `commands.fail`.
+# Arguments of the library and their flags, both with underscores (see `commands.in_flags`).
 FLAGS = {option.name: option.name for option in fields(Options)} | {
     "level": "noise_level",
     "filters": "hidden",
@@ -30,13 +30,13 @@ FLAGS = {option.name: option.name for option in fields(Options)} | {
 
 @dataclass(frozen=True)
 class _Flag:
-    """How a flag is shown and read.
+    """How a flag is shown and parsed.
 
     Attributes:
-        group: its heading in --help.
-        help: its meaning.
+        group: heading in --help.
+        help: meaning in --help.
         parsing: arguments of cyclopts' Parameter.
-        hint: type that cyclopts sees, where it is not the option's.
+        hint: type for cyclopts, if it differs from the option's.
     """
 
     group: Group
@@ -73,85 +73,98 @@ def _flags() -> dict[str, _Flag]:
     sources = " or ".join(kind.sources for kind in KINDS.values() if kind.sources)
     return {
         "dataset": _Flag(DATA, f"{sources}."),
-        "kind": _Flag(DATA, "Kind of data. [default: told by the data set's name]"),
+        "kind": _Flag(DATA, "Kind of data. [default: inferred from --dataset]"),
         "data_dir": _Flag(
             DATA, "Directory of TensorFlow Datasets. [default: TFDS_DATA_DIR, or TFDS's own]"
         ),
         "split": _Flag(
-            DATA, "How held-out examples are chosen. [default: contiguous for frey, else random]"
+            DATA, "How to choose held-out examples. [default: contiguous for frey, else random]"
         ),
         "binarize": _Flag(
             DATA,
-            "dynamic draws binary values anew for every step. [default: dynamic for a Bernoulli "
-            "likelihood, else none]",
+            "How to make values binary: draw them in every step (dynamic) or once (static), cut them "
+            "at 1/2 (threshold), or not at all. [default: dynamic for a Bernoulli likelihood, else "
+            "none]",
         ),
-        "limit": _Flag(DATA, "Train on the first N training examples.", _INT),
+        "limit": _Flag(DATA, "Train on the first N training examples only. [default: all]", _INT),
         "cache": _Flag(
             DATA,
-            "Where the images of a folder or of tfds:NAME are kept during training: in memory, or "
-            "none to read them from disk as needed. auto streams data sets above 1 GiB, decoded.",
+            "Where to keep the training examples of a folder or of tfds:NAME: memory, or none to read "
+            "them from disk as needed. auto streams data sets above 1 GiB (decoded).",
         ),
         "noise": _Flag(NOISE, "Corruption p(x~|x)."),
         "noise_level": _Flag(
             NOISE,
-            "A level L, or LO:HI for a level drawn per example. What it measures: "
+            "A level L, or LO:HI to draw a level for each example. The level is, for "
             f"{_meanings_of_levels()}.",
             _LEVEL,
-            Any,  # a number or two, which --help would show as such
+            Any,  # with the option's own type --help would show "FLOAT FLOAT"
         ),
         "clip": _Flag(NOISE, "Clip corrupted values to [0, 1]."),
         "objective": _Flag(BOUND, "Mean (elbo) or log-mean-exp (iwae) of the log weights."),
-        "posterior": _Flag(BOUND, "Posterior of each corruption, or the mixture of all M."),
+        "posterior": _Flag(
+            BOUND, "The posterior of each corruption (conditional), or the mixture of all M."
+        ),
         "num_corruptions": _Flag(BOUND, "M, corruptions of each example.", _INT),
         "num_samples": _Flag(BOUND, "K, latent samples for each corruption.", _INT),
-        "gradient": _Flag(BOUND, "doubly_reparameterized needs iwae and conditional."),
+        "gradient": _Flag(
+            BOUND,
+            "Gradient estimator; doubly_reparameterized needs --objective iwae and --posterior "
+            "conditional.",
+        ),
         "kl_warmup": _Flag(
             BOUND, "Epochs over which the weight of the KL term rises from 0 to 1.", _INT
         ),
-        "likelihood": _Flag(NETWORK, "p(x|z)."),
-        "network": _Flag(NETWORK, "Kind of encoder and decoder."),
+        "likelihood": _Flag(NETWORK, "Likelihood p(x|z)."),
+        "network": _Flag(NETWORK, "Architecture of encoder and decoder."),
         "hidden": _Flag(
-            NETWORK, "Hidden sizes of an mlp, channels per level of conv and resnet.", _INTS
+            NETWORK,
+            "Sizes of hidden layers (mlp), or channels of each level (conv, resnet).",
+            _INTS,
         ),
-        "activation": _Flag(NETWORK, "A Keras activation."),
+        "activation": _Flag(NETWORK, "Name of a Keras activation, for example relu."),
         "latent_dim": _Flag(NETWORK, "L, length of the latent vector.", _INT),
         "epochs": _Flag(TRAINING, "Passes through the training examples.", _INT),
         "batch_size": _Flag(TRAINING, "Examples in a batch.", _INT),
         "learning_rate": _Flag(TRAINING, "Adam's learning rate at the start."),
         "schedule": _Flag(
             TRAINING,
-            "Learning rate: constant, cosine decay to zero, or staged as in Burda et al. (2016): "
-            "it falls to a tenth in eight stages, each three times as long as the one before.",
+            "Learning rate: constant, cosine decay to zero, or staged as in Burda et al. (2016). "
+            "Staged falls to a tenth in eight stages, each three times as long as the one before.",
         ),
         "max_gradient_norm": _Flag(
             TRAINING, "Clip the gradient of a step to this global norm. [default: no clipping]"
         ),
         "precision": _Flag(
             TRAINING,
-            "What hidden layers compute in; weights, densities and bounds are float32 always.",
+            "Precision of hidden layers. Weights, densities and bounds are always float32.",
         ),
-        "patience": _Flag(TRAINING, "Stop after N validations without a better bound.", _INT),
+        "patience": _Flag(
+            TRAINING,
+            "Stop after N validations without a better bound. [default: never]",
+            _INT,
+        ),
         "validate_every": _Flag(
-            TRAINING, "Validate after every N epochs, and after the last.", _INT
+            TRAINING, "Validate after every N epochs, and after the last one.", _INT
         ),
-        "validation_input": _Flag(TRAINING, "Whether validation corrupts its input."),
-        "seed": _Flag(TRAINING, "The same seed gives the same run.", _INT),
+        "validation_input": _Flag(TRAINING, "Validate on corrupted or on clean examples."),
+        "seed": _Flag(TRAINING, "Seed of all random numbers; it makes a run repeatable.", _INT),
         "strategy": _Flag(
             RUN,
-            "What trains together: one device, all of this machine (mirrored), or the processes of "
-            "TF_CONFIG (multiworker).",
+            "Train on one device (none), on all of this machine (mirrored), or in all processes of "
+            "TF_CONFIG (multiworker). auto chooses by GPUs and TF_CONFIG.",
         ),
         "checkpoint_seconds": _Flag(
-            RUN, "Least time between two checkpoints; 0 writes as many as can be."
+            RUN, "Least time between two checkpoints; 0 writes as many as possible."
         ),
-        "preset": _Flag(RUN, "A named setting; other flags override it."),
-        "run_dir": _Flag(RUN, "Directory to write. [default: runs/DATASET-NOISE-NUMBER]"),
+        "preset": _Flag(RUN, "A named group of settings; other flags override it."),
+        "run_dir": _Flag(RUN, "Directory to create. [default: runs/DATASET-NOISE-NUMBER]"),
         "resume": _Flag(RUN, "Continue the run in this directory, with its own configuration."),
     }
 
 
 def _meanings_of_levels() -> str:
-    """Return what the levels of all kinds of noise mean: "a, b: fraction of ...; c: ..."."""
+    """Return the meaning of the level for all kinds of noise: "a, b: fraction of ...; c: ..."."""
     names: dict[str, list[str]] = {}
     for name, corruption in CORRUPTIONS.items():
         names.setdefault(corruption.level_means, []).append(name)
@@ -159,18 +172,18 @@ def _meanings_of_levels() -> str:
 
 
 def parse(arguments: list[str] | None = None) -> Options | None:
-    """Return the options that command-line arguments ask for; None after --help.
+    """Parse command-line arguments to options; return None after --help.
 
-    Flags that are given win over the preset, the preset over the defaults.
+    Flags take precedence over the preset, and the preset over the defaults.
 
     Raises:
-        ConfigurationError: on anything a user can get wrong, with one line that says what.
+        ConfigurationError: if an argument is wrong; the message is one line.
     """
     app = commands.app(
         "train.py",
-        "Train a denoising variational auto-encoder, and leave model, figures and history in "
-        "a run directory. A flag without a default below has one that depends on data set and "
-        "network: config.json says which.",
+        "Train a denoising variational auto-encoder, and write model, figures and history into "
+        "a run directory. Defaults that are not listed below depend on the data set and the "
+        "network. The run's config.json records them.",
         default_parameter=Parameter(show_env_var=False),
     )
 
@@ -193,7 +206,7 @@ def parse(arguments: list[str] | None = None) -> Options | None:
         resume=options.resume, data_dir=options.data_dir
     ):
         raise ConfigurationError(
-            "--resume must stand alone, but for --data-dir: a run goes on with its own "
+            "--resume must stand alone, or with --data-dir: a run continues with its own "
             "configuration. Received: other flags beside it. Drop them, or start a new run."
         )
     return replace(options, run_dir=_at_home(options.run_dir), resume=_at_home(options.resume))
@@ -210,7 +223,7 @@ def _signature() -> inspect.Signature:
         names = _choices(annotated[option.name])
         hint: Any = flag.hint or plain[option.name]
         if names is not None:
-            hint = Literal[tuple(names)] | None  # type: ignore[valid-type] # known by now only
+            hint = Literal[tuple(names)] | None  # type: ignore[valid-type] # only known at run time
         parameter = Parameter(group=flag.group, help=flag.help, **flag.parsing)
         parameters.append(
             inspect.Parameter(
@@ -224,7 +237,7 @@ def _signature() -> inspect.Signature:
 
 
 def _choices(hint: Any) -> Collection[str] | None:
-    """Return the names that an annotation allows; None if it allows any value."""
+    """Return the names that an annotation allows, or None if it allows any value."""
     if isinstance(hint, OneOf):
         return hint.names
     inner = [*get_args(hint), *getattr(hint, "__metadata__", ())]
@@ -232,5 +245,5 @@ def _choices(hint: Any) -> Collection[str] | None:
 
 
 def _at_home(path: str | None) -> str | None:
-    """Expand ~, which shells leave in --run-dir=~/run; an unknown ~user stays."""
+    """Expand ~, which shells leave alone in --run-dir=~/run; an unknown ~user stays unchanged."""
     return None if path is None else os.path.expanduser(path)

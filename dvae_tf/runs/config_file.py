@@ -1,4 +1,4 @@
-"""config.json: what a run is, its data, and the versions that it was made with."""
+"""config.json: the configuration of a run, its data, and the versions of the packages."""
 
 import importlib
 import importlib.metadata
@@ -10,7 +10,7 @@ from dvae_tf.datasets import Dataset
 from dvae_tf.runs import configuration
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 
-# Another number says that a run directory has another form.
+# The number changes when the layout of a run directory changes.
 _FORMAT = 1
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
@@ -19,9 +19,9 @@ def compose(config: Configuration, dataset: Dataset, corruption: str) -> str:
     """Return the text of config.json.
 
     Args:
-        config: of the run.
-        dataset: as trained on.
-        corruption: what `Corruption.describe` says.
+        config: configuration of the run.
+        dataset: the data set that the run trains on.
+        corruption: the corruption in words, from `Kind.describe_noise`.
     """
     content = {
         "format": _FORMAT,
@@ -39,11 +39,11 @@ def compose(config: Configuration, dataset: Dataset, corruption: str) -> str:
 
 
 def parse(text: str) -> tuple[Configuration, dict[str, Any]]:
-    """Return the configuration in a config.json, and all of its content.
+    """Return the configuration in the text of a config.json, and its complete content.
 
     Raises:
-        ConfigurationError: if it is of another format, or a value in it cannot be used.
-        ValueError, KeyError, TypeError, AttributeError: if it is no config.json.
+        ConfigurationError: if the format is another one, or a value cannot be used.
+        ValueError, KeyError, TypeError, AttributeError: if the text is not a config.json.
     """
     content = json.loads(text)
     if content["format"] != _FORMAT:
@@ -55,7 +55,7 @@ def parse(text: str) -> tuple[Configuration, dict[str, Any]]:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what config.json says of the data."""
+    """Describe the data in JSON values, for config.json."""
     return {
         "name": dataset.name,
         **dataset.kind.describe(dataset.train.examples),

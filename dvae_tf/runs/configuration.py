@@ -1,4 +1,4 @@
-"""What a training run is: the resolved options, of which nothing is missing."""
+"""The resolved configuration of a training run, in which no value is missing."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -21,22 +21,22 @@ from dvae_tf.runs.options import (
 
 __all__ = ["Configuration", "ConfigurationError", "from_dict", "to_dict"]
 
-# Of runs of version 0.1, which knew no other data and did not write it down.
+# The kind of data of runs made by version 0.1, which knew no other and did not record it.
 _FIRST_KIND = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration(Options):
-    """A training run: options with every default filled in (see `defaults.resolve`).
+    """A training run: options with all defaults filled in (see `defaults.resolve`).
 
-    What may still be None is what a run can do without: a limit, a patience, a directory.
+    Only options that a run can do without may still be None: a limit, a patience, a directory.
 
     Raises:
         ConfigurationError: if a value is not of its type or out of range.
         TypeError: if a value is missing.
     """
 
-    # `field()` takes away the default that a field inherits.
+    # `field()` removes the inherited default.
     kind: Annotated[str, OneOf(KINDS)] = field()
     split: Annotated[str, OneOf(SPLITS)] = field()
     binarize: Annotated[str, OneOf(BINARIZATIONS)] = field()
@@ -59,17 +59,17 @@ def to_dict(options: Options) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Configuration:
-    """Return the configuration that `to_dict` wrote, in this version or in an earlier one.
+    """Return the configuration that `to_dict` wrote in this version or an earlier one.
 
     Raises:
-        ConfigurationError: if a key is unknown or missing, or a value is not of its type.
+        ConfigurationError: if a key is unknown or missing, or a value has the wrong type.
     """
     fields = {field.name: field for field in dataclasses.fields(Configuration)}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
         raise ConfigurationError(
-            f"A configuration must have no other keys than {', '.join(sorted(fields))}. "
-            f"Received: {', '.join(unknown)}. Was it written by another version?"
+            f"A configuration must have no keys other than {', '.join(sorted(fields))}. "
+            f"Received: {', '.join(unknown)}. Use the version of dvae_tf that wrote it."
         )
     arguments: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value

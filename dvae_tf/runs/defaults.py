@@ -1,4 +1,4 @@
-"""Defaults: options become a configuration, by what suits data set, noise, likelihood and network."""
+"""Filling in defaults that suit the data set, the noise, the likelihood and the network."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from dvae_tf.networks import NETWORKS
 from dvae_tf.runs.configuration import Configuration
 from dvae_tf.runs.options import Options
 
-# What no data set, noise or network has a say in.
+# Defaults that depend on nothing; a data set may override them.
 _DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "split": "random"}
 
 
 def resolve(options: Options) -> Configuration:
-    """Return the configuration that options ask for.
+    """Return the configuration for a user's options.
 
-    An option that is given wins; then what suits the data set; then what suits the noise, the
-    likelihood and the network. A configuration stays as it is.
+    Given options take precedence over the data set's defaults, and these over the defaults of the
+    noise, the likelihood and the network. A configuration is returned unchanged.
 
     Raises:
         DatasetError: if no kind of data reads the data set, and the options do not name one.

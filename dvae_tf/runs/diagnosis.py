@@ -1,4 +1,4 @@
-"""Where numbers stopped being finite: the step, the term of the bound, the layer."""
+"""Finding the step, the term of the bound and the layer where numbers stopped being finite."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,20 +13,24 @@ from dvae_tf.runs import checkpoints
 
 
 def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str, Any] | None:
-    """Train on, step by step, until something is not finite; the model ends as before that step.
+    """Repeat training step by step until a value is not finite, and restore the model before that.
 
-    Steps are functions of the seed: those that went wrong go wrong again.
+    A step is a function of the seed, so that a step that failed fails again.
 
     Args:
-        model: compiled, in the state of a run after `first_step` steps, all finite.
-        batches: those of the steps to try.
-        first_step: the number of the first of them, counted from 0.
+        model: a compiled model in the state after `first_step` steps, with finite weights.
+        batches: the batches of the steps to repeat.
+        first_step: number of the first of these steps, counted from 0.
 
     Returns:
-        None if all stays finite, else JSON values: `step`; `terms`, those of the bound that are not
-        finite; `gradients` and `weights`, the paths of variables whose gradient, or which after the
-        step, are not finite; `layers`, whose output is not finite for the clean batch before the
-        step; `largest_weight` and its path before the step; `input_finite`.
+        None if all values stay finite, else JSON values:
+        `step`: the number of the step.
+        `terms`: the terms of the bound that are not finite.
+        `gradients`: the paths of variables whose gradient is not finite.
+        `weights`: the paths of variables that are not finite after the step.
+        `layers`: the layers whose output for the clean batch is not finite, before the step.
+        `largest_weight`: the largest absolute weight before the step, and its path.
+        `input_finite`: whether the batch is finite.
     """
     variables = model.trainable_variables
 
@@ -41,7 +45,7 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
             [_is_finite(variable.value) for variable in variables],
         )
 
-    # A scaled gradient may overflow: that step changes nothing but the scale.
+    # A scaled gradient may overflow; such a step only changes the scale.
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     for number, x in enumerate(batches, start=first_step):
         before = checkpoints.capture(model)
@@ -73,9 +77,9 @@ def _non_finite_layers(model: DVAE, x: tf.Tensor) -> list[str]:
     found = []
     z = latents.mean(model.encoder(x))
     for part, value in ((model.encoder, x), (model.decoder, z)):
-        if not hasattr(part, "operations"):  # not Functional: its layers cannot be told apart
+        if not hasattr(part, "operations"):  # not Functional: the outputs of its layers are unknown
             continue
-        # Those that return a distribution show nothing that their parameters do not.
+        # Layers that return a distribution show no more than their parameters do.
         inner = [x for x in part.layers if not isinstance(x, layers.ProbabilisticLayer)]
         outputs = keras.Model(part.input, [layer.output for layer in inner])(value)
         found += [

@@ -1,4 +1,4 @@
-"""A run directory: the one owner that reads and writes its files."""
+"""Run directories. Only this module reads and writes the files of a run."""
 
 import contextlib
 import csv
@@ -25,12 +25,12 @@ from dvae_tf.runs.configuration import Configuration, ConfigurationError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What the system says of a path that cannot be a directory's.
+# Errors of the system for a path at which no directory can be created.
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def warn(text: str) -> None:
-    """Tell the user about something that is no reason to stop."""
+    """Print a warning to stderr."""
     print(f"warning: {text}", file=sys.stderr)
 
 
@@ -40,17 +40,17 @@ class RunDirectory:
     ::
 
         config.json      resolved configuration, data, versions
-        model.keras      best by validation bound
+        model.keras      best model by validation bound
         history.csv      a row for every epoch
-        checkpoints/     while it trains
-        logs/            of TensorBoard
+        checkpoints/     only during training
+        logs/            for TensorBoard
         figures/         *.png
         export/          versions of the SavedModel
         evaluation/      metrics.json, figures, report
-        diagnosis.json   where training diverged
+        diagnosis.json   only if training diverged
 
     Args:
-        path: of the directory, which need not exist.
+        path: path of the directory, which need not exist.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -69,22 +69,22 @@ class RunDirectory:
 
     @property
     def resume_command(self) -> str:
-        """What a user types to go on with the run."""
+        """The command that continues the run."""
         return f"python train.py --resume {shlex.quote(str(self.path))}"
 
     # ---- making it ----
 
     @classmethod
     def create(cls, config: Configuration, dataset: Dataset, corruption: str) -> "RunDirectory":
-        """Create the directory of a configuration with its config.json.
+        """Create a run directory with its config.json.
 
         Args:
-            config: its `run_dir` says where; None takes the next free name.
-            dataset: as trained on.
-            corruption: what `Corruption.describe` says.
+            config: the configuration. Its `run_dir` says where; None takes the next free name.
+            dataset: the data set that the run trains on.
+            corruption: the corruption in words, from `Kind.describe_noise`.
 
         Raises:
-            ConfigurationError: if the directory exists already or cannot be made there.
+            ConfigurationError: if the directory exists already, or cannot be created there.
         """
         directory = cls(config.run_dir or _next_free(config))
         path = directory.path
@@ -104,23 +104,23 @@ class RunDirectory:
             if error.errno not in _NO_PLACE:
                 raise
             raise ConfigurationError(
-                "`run_dir` must be where a directory can be made. "
+                "`run_dir` must be a path at which a directory can be created. "
                 f"Received: {path} ({error.strerror}). Choose another place."
             ) from error
         return directory
 
     def sweep(self) -> None:
-        """Remove what killed processes left unfinished."""
+        """Remove unfinished files of killed processes."""
         for place in (self.path, self._checkpoints_path, self.export_path):
             files.sweep(place)
 
     # ---- config.json ----
 
     def read_config(self) -> tuple[Configuration, dict[str, Any]]:
-        """Return the resolved configuration, and the whole content of config.json.
+        """Return the resolved configuration, and the complete content of config.json.
 
         Raises:
-            ConfigurationError: if there is none, or it cannot be read.
+            ConfigurationError: if the file is missing or cannot be read.
         """
         try:
             return config_file.parse(self._config_path.read_text())
@@ -133,40 +133,42 @@ class RunDirectory:
             ) from error
 
     def check_data(self, dataset: Dataset) -> None:
-        """Refuse data of other sizes than the run was trained on, and warn of other values.
+        """Compare data with those that the run was trained on.
+
+        Other values of the same number and shape are only a reason for a warning.
 
         Raises:
-            ConfigurationError: with what differs.
+            ConfigurationError: if number or shape of the examples differ; the message says how.
         """
         content = self.read_config()[1].get("data")
-        saved = content if isinstance(content, dict) else {}  # a run of before there was one
+        saved = content if isinstance(content, dict) else {}  # the earliest runs have no such entry
         noun = dataset.kind.noun
         for name, value in config_file.describe(dataset).items():
             if saved.get(name, value) == value:
                 continue
-            if name == "digest":  # no reason to refuse: JPEGs may be decoded otherwise elsewhere
+            if name == "digest":  # only a warning: another machine may decode JPEGs differently
                 warn(
                     f"the {noun}s are not those that {self.path} was trained on: training {noun}s "
                     f"may be among the test {noun}s"
                 )
                 continue
             raise ConfigurationError(
-                f"The data of {self.path} must be those it was trained on, {name} {saved[name]}. "
-                f"Received: {name} {value}. Restore them, or train another run."
+                f"The data of {self.path} must be those it was trained on, with {name} {saved[name]}. "
+                f"Received: {name} {value}. Restore the data, or start a new run."
             )
 
     # ---- history.csv ----
 
     def read_history_text(self) -> str:
-        """Return history.csv as it is; empty where there is none.
+        """Return the text of history.csv; empty if there is no such file.
 
         Raises:
-            ValueError: if it is no text.
+            ValueError: if it is not text.
         """
         return self.history_path.read_bytes().decode() if self.history_path.exists() else ""
 
     def write_history_text(self, text: str) -> None:
-        """Set history.csv back to what it was; an empty text removes it."""
+        """Replace history.csv by an earlier text; an empty text removes the file."""
         if text:
             files.write(self.history_path, text)
         else:
@@ -176,7 +178,7 @@ class RunDirectory:
         """Return the columns of history.csv; NaN in epochs without validation.
 
         Raises:
-            ConfigurationError: if it is damaged.
+            ConfigurationError: if it is damaged, or holds no validation.
         """
         try:
             columns = history.columns(history.rows(self.read_history_text()))
@@ -192,15 +194,15 @@ class RunDirectory:
     # ---- model.keras ----
 
     def load_model(self) -> DVAE:
-        """Return the best model; nothing in its file is executed.
+        """Load the best model, in Keras' safe mode.
 
         Raises:
-            ConfigurationError: if there is none, or it is damaged.
+            ConfigurationError: if model.keras is missing or damaged.
         """
         if not self.model_path.exists():
             raise ConfigurationError(
-                f"{self.path} must hold model.keras. Received: a run without it. Let its training "
-                f"end: {self.resume_command}"
+                f"{self.path} must hold model.keras. Received: a run without it. Finish its "
+                f"training: {self.resume_command}"
             )
         try:
             return keras.models.load_model(self.model_path, safe_mode=True)
@@ -211,29 +213,29 @@ class RunDirectory:
             ) from error
 
     def save_model(self, model: DVAE) -> None:
-        """Write model.keras, in place of an earlier one."""
+        """Write model.keras; it replaces an earlier one."""
         with files.appearing(self.model_path) as path:
             model.save(path)
 
     # ---- checkpoints/ ----
 
     def save_checkpoint(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Write a checkpoint; the newest ones are kept."""
+        """Write a checkpoint, and remove all but the newest three."""
         checkpoints.save(self._checkpoints_path, checkpoint)
 
     def load_checkpoint(self) -> checkpoints.Checkpoint | None:
-        """Return the newest whole checkpoint, or None; warn of damaged ones.
+        """Return the newest intact checkpoint or None, and warn of damaged ones.
 
         Raises:
-            CheckpointError: if there are some, and all are damaged.
+            CheckpointError: if there are checkpoints and all are damaged.
         """
         return checkpoints.load_newest(self._checkpoints_path, report=warn)
 
     def remove_checkpoints(self) -> None:
-        """Remove the checkpoints of a run whose training, figures and export are complete."""
+        """Remove all checkpoints, once training, figures and export are complete."""
         shutil.rmtree(self._checkpoints_path, ignore_errors=True)
 
-    # ---- what is made of a trained model ----
+    # ---- figures, diagnosis, export, evaluation ----
 
     def write_figures(self, drawn: "Mapping[str, Figure]") -> None:
         """Write figures/NAME.png for every name."""
@@ -243,21 +245,21 @@ class RunDirectory:
             files.write(directory / f"{name}.png", figures.to_png(figure))
 
     def write_diagnosis(self, found: Mapping[str, Any]) -> None:
-        """Write diagnosis.json: JSON values of `diagnosis.find`."""
+        """Write diagnosis.json, with the JSON values from `diagnosis.find`."""
         files.write(self.diagnosis_path, json.dumps(found, indent=1) + "\n")
 
     def is_exported(self, version: int) -> bool:
-        """Whether a version of the SavedModel is there."""
+        """Return whether a version of the SavedModel exists."""
         return (self.export_path / str(version)).exists()
 
     @contextlib.contextmanager
     def replacing_evaluation(self, *parts: str) -> Iterator[Path]:
-        """Yield an empty directory that takes the place of evaluation/ (or of one in it) at the end."""
+        """Yield an empty directory that replaces evaluation/, or a part of it, at the end."""
         with files.replacing(self.path.joinpath("evaluation", *parts)) as directory:
             yield directory
 
     def read_metrics(self) -> dict[str, Any] | None:
-        """Return evaluation/metrics.json; None where the run was not evaluated.
+        """Return the content of evaluation/metrics.json, or None if the run was not evaluated.
 
         Raises:
             ConfigurationError: if it is damaged.
@@ -274,7 +276,7 @@ class RunDirectory:
 
 
 def _next_free(config: Configuration) -> Path:
-    """Return runs/DATASET-NOISE-NUMBER with the first number that is free."""
+    """Return runs/DATASET-NOISE-NUMBER; NUMBER is one more than the highest in use."""
     stem = Path(config.dataset).stem if not config.dataset.startswith("tfds:") else config.dataset
     name = re.sub(r"[^\w.-]+", "_", f"{stem}-{config.noise}")
     numbers = [

@@ -1,4 +1,4 @@
-"""history.csv: a row of means for every epoch. Keras writes it, with NA where nothing was validated."""
+"""history.csv: a row of means for every epoch. Keras writes it, with NA in epochs not validated."""
 
 import csv
 import io
@@ -12,24 +12,25 @@ COLUMNS = ("epoch", *LOGGED, *(f"val_{name}" for name in LOGGED))
 _NOT_MEASURED = "NA"
 
 Row = Mapping[str, str]
-# By name of the column; NaN in epochs without validation.
+# Name of the column -> its values; NaN in epochs without validation.
 Columns = dict[str, list[float]]
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of the text of a history.csv; none of an empty one.
+    """Return the rows in the text of a history.csv; an empty text has none.
 
     Raises:
-        csv.Error: if it is none.
+        csv.Error: if the text is not a CSV table.
     """
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def columns(table: Iterable[Row]) -> Columns:
-    """Return the columns of rows.
+    """Turn rows into columns.
 
     Raises:
-        ValueError, TypeError, LookupError: if a column is missing, or a value is no number.
+        ValueError, TypeError, LookupError: if there are no rows, a column is missing, or a value is
+            not a number.
     """
 
     def value(key: str, text: str) -> float:
@@ -42,19 +43,24 @@ def columns(table: Iterable[Row]) -> Columns:
 
 
 def validation_bounds(table: Iterable[Row]) -> list[float]:
-    """Return the bound of every validation that is among rows.
+    """Return the bounds of all validated epochs.
 
     Raises:
-        ValueError, TypeError, KeyError: if these are no rows of a history.
+        ValueError, TypeError, KeyError: if these are not rows of a history.
     """
     return [float(row["val_bound"]) for row in table if row["val_bound"] != _NOT_MEASURED]
 
 
 def has_ended(table: list[Row] | list[dict[str, str]], epochs: int, patience: int | None) -> bool:
-    """Whether rows hold all epochs, or those up to where patience ended.
+    """Return whether training has ended, after all epochs or because patience ran out.
+
+    Args:
+        table: rows of the history.
+        epochs: number of epochs to train.
+        patience: validations without a better bound that end training, or None.
 
     Raises:
-        ValueError, TypeError, KeyError: if these are no rows of a history.
+        ValueError, TypeError, KeyError: if these are not rows of a history.
     """
     bounds = validation_bounds(table)
     if not bounds:

@@ -1,4 +1,4 @@
-"""What a user asks for: the options of a training run, most of which may be left out."""
+"""The options of a training run, as a user gives them; most may be left out."""
 
 import functools
 import re
@@ -24,15 +24,15 @@ VALIDATION_INPUTS = ("corrupted", "clean")
 
 
 class ConfigurationError(ValueError):
-    """Options that cannot be run, or a run that cannot be read; the message is one line."""
+    """The options are not valid, or a run cannot be used; the message is one line."""
 
 
 class OneOf:
-    """An annotation: the value is one of these names.
+    """An annotation that restricts a value to some names.
 
     Args:
-        names: a registry or a tuple. It is read when a value is checked, so that entries which are
-            registered later count.
+        names: a registry or a tuple. It is read when a value is checked, so that entries registered
+            later are valid too.
     """
 
     def __init__(self, names: Collection[str]):
@@ -56,12 +56,13 @@ Level = float | tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A training run as asked for. None stands for what suits preset, data set, noise or network.
+    """The options of a training run as a user gives them. None stands for a default.
 
-    `command_line` says what each field means; `defaults.resolve` fills in what is None.
+    `command_line` explains each option, and `defaults.resolve` fills in the defaults.
 
     Raises:
-        ConfigurationError: if a value is not of its type or out of range.
+        ConfigurationError: if a value has the wrong type or is out of range, or options contradict
+            each other.
     """
 
     dataset: str = "digits"
@@ -118,8 +119,8 @@ class Options:
             )
         if self.kl_warmup:
             raise ConfigurationError(
-                "`gradient='doubly_reparameterized'` must go without `kl_warmup`, under which it is "
-                f"biased. Received: kl_warmup={self.kl_warmup!r}. Choose "
+                "`gradient='doubly_reparameterized'` must go without `kl_warmup`, which would bias "
+                f"it. Received: kl_warmup={self.kl_warmup!r}. Choose "
                 "`gradient='reparameterized'`."
             )
 
@@ -134,7 +135,7 @@ def _check_each(options: Options) -> None:
     except pydantic.ValidationError as error:
         errors = error.errors(include_url=False)
         name = str(errors[0]["loc"][0])
-        # The first of each type that a union allows, whose name is the second part of the place.
+        # Keep the first error of each type in a union; "loc" is (field, type) then.
         first: dict[str, str] = {}
         for e in errors:
             if e["loc"][0] == name:
@@ -154,7 +155,7 @@ def _check_each(options: Options) -> None:
 
 @functools.cache
 def _schema(cls: type[Options]) -> type[pydantic.BaseModel]:
-    """Return a strict pydantic model with the annotations of a class of options."""
+    """Return a strict pydantic model with the annotations of a subclass of `Options`."""
     hints = get_type_hints(cls, include_extras=True)
     required: dict[str, Any] = {field.name: (hints[field.name], ...) for field in fields(cls)}
     return pydantic.create_model(

@@ -1,4 +1,4 @@
-"""What a run reached: numbers of its best model on validation examples, and figures."""
+"""The outcome of a run: numbers and figures of its best model on validation examples."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -16,20 +16,20 @@ from dvae_tf.runs.history import Columns
 
 _NUM_SHOWN = 10
 _NUM_SAMPLES = 100
-# Values of validation examples, evenly spaced, of which figures tell the PSNR: drawing the noise of
-# all of them at once takes about 70 bytes a value.
+# Most values of validation examples for the PSNR in figures. Their noise is drawn at once, which
+# takes about 70 bytes a value.
 _MAX_MEASURED = 2**23
-# The first number folded into the run's seed for what the model itself does not draw.
+# Folded into the run's seed, to separate the noise in figures from the model's own draws.
 _FIGURE_NOISE = 100
 
 
 class Outcome(NamedTuple):
-    """What a run reached on the validation examples.
+    """The results of a run on the validation examples.
 
     Attributes:
-        best_bound: nats per example.
-        noisy_psnr: of the corrupted examples, dB; None where the kind of data has no such measure.
-        denoised_psnr: dB, or None.
+        best_bound: best validation bound, in nats per example.
+        noisy_psnr: PSNR of corrupted examples, in dB; None if the kind of data has no PSNR.
+        denoised_psnr: PSNR of denoised examples, in dB; None if the kind of data has no PSNR.
     """
 
     best_bound: float
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 def shown_examples(config: Configuration, dataset: Dataset, corruption) -> tuple[Any, Any]:
-    """Return the validation examples that figures show: clean and corrupted, with fixed noise."""
+    """Return the validation examples in figures, clean and corrupted, always with the same noise."""
     return _corrupted(config, dataset, corruption, _NUM_SHOWN)
 
 
@@ -48,10 +48,10 @@ def conclude(
     """Measure the best model, and write the figures.
 
     Args:
-        directory: of the run; figures/ is written.
-        config: of the run.
-        model: the best one.
-        dataset: with the validation examples.
+        directory: run directory, into which figures/ is written.
+        config: configuration of the run.
+        model: the best model.
+        dataset: data set of the run.
         history: columns of history.csv.
     """
     best_bound = float(np.nanmax(history["val_bound"]))
@@ -76,7 +76,7 @@ def conclude(
 
 
 def _shown_arrays(config: Configuration, model: DVAE, dataset: Dataset) -> dict[str, Any]:
-    """Return what `Kind.run_figures` draws."""
+    """Return the arrays that `Kind.run_figures` takes."""
     clean, noisy = shown_examples(config, dataset, model.corruption)
     arrays = {
         "clean": clean,

@@ -1,4 +1,4 @@
-"""Named settings of a training run; options that are given win over them."""
+"""Named settings of a training run. Options that a user gives take precedence over them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "activation": "softplus",
         "latent_dim": 50,
     },
-    # The reference point of every comparison: no corruption, one sample.
+    # The baseline of every comparison: no corruption, one sample.
     "mnist-vae": {"dataset": "mnist", "noise": "none"},
     "mnist-diwae": {
         "dataset": "mnist",

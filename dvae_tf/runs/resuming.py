@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped, as if it had not been."""
+"""Resuming a stopped run, with the same result as if it had never stopped."""
 
 import csv
 import dataclasses
@@ -13,12 +13,11 @@ from dvae_tf.runs.directory import RunDirectory
 
 
 class Progress(NamedTuple):
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        checkpoint: what its model was restored to; None for a new run, and where nothing is left
-            to train.
-        is_trained: whether only figures or export may be missing.
+        checkpoint: the checkpoint that the model was restored to; None if there was none.
+        is_trained: whether training is complete, so that at most figures and export are missing.
     """
 
     checkpoint: checkpoints.Checkpoint | None = None
@@ -26,29 +25,29 @@ class Progress(NamedTuple):
 
     @property
     def epoch(self) -> int:
-        """Epochs behind it."""
+        """Number of complete epochs."""
         return 0 if self.checkpoint is None else self.checkpoint.state["epoch"]
 
     @property
     def step_in_epoch(self) -> int:
-        """Steps of the next epoch behind it."""
+        """Number of steps done in the epoch after these."""
         return 0 if self.checkpoint is None else self.checkpoint.state["step_in_epoch"]
 
     @property
     def history(self) -> list[dict[str, str]]:
-        """Rows of the epochs behind it."""
+        """Rows of history.csv for the complete epochs."""
         return [] if self.checkpoint is None else history.rows(self.checkpoint.state["history"])
 
 
 def read_configuration(run_dir: str, data_dir: str | None = None) -> Configuration:
-    """Return the configuration that a run is resumed with: its own.
+    """Return the configuration of a run, set up to resume it.
 
     Args:
         run_dir: directory of the run.
-        data_dir: directory of TensorFlow Datasets, where it is another one by now.
+        data_dir: directory of TensorFlow Datasets, if it has changed; None keeps the run's own.
 
     Raises:
-        ConfigurationError: if it is no run directory.
+        ConfigurationError: if `run_dir` is not a run directory.
     """
     saved, _ = RunDirectory(run_dir).read_config()
     return dataclasses.replace(saved, resume=run_dir, data_dir=data_dir or saved.data_dir)
@@ -57,10 +56,10 @@ def read_configuration(run_dir: str, data_dir: str | None = None) -> Configurati
 def restore(
     directory: RunDirectory, config: Configuration, model: DVAE, *, is_chief: bool
 ) -> Progress:
-    """Set the model, and if chief the history, to the newest checkpoint of a run that was stopped.
+    """Restore the model to the newest checkpoint of a stopped run; the chief also restores history.csv.
 
     Raises:
-        ConfigurationError: if the run has ended, or its files are damaged.
+        ConfigurationError: if the run is complete, or its files are damaged.
     """
     if is_chief:
         directory.sweep()
@@ -85,7 +84,7 @@ def restore(
         ) from error
     if newest is None and is_trained and directory.is_exported(1):
         raise ConfigurationError(
-            f"`resume` must name a run that was stopped. Received: {directory}, which has ended after "
+            f"`resume` must name an unfinished run. Received: {directory}, which has ended after "
             f"{len(rows)} of {config.epochs} epochs. Start a new run."
         )
     if is_chief and newest is not None:
@@ -96,11 +95,11 @@ def restore(
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    """Keras' own, which remembers the epochs before a run was stopped.
+    """Keras' early stopping, which also counts the epochs before a run was resumed.
 
     Args:
-        patience: validations without a better bound.
-        past: rows of the history before.
+        patience: validations without a better bound, after which training ends.
+        past: rows of history.csv from earlier epochs.
     """
 
     def __init__(self, patience: int, past: list[dict[str, str]]):
@@ -109,7 +108,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._has_begun = False
 
     def on_train_begin(self, logs=None):
-        if self._has_begun:  # the rest of an epoch was a `fit` of its own
+        if self._has_begun:  # a resumed run may call `fit` twice
             return
         self._has_begun = True
         super().on_train_begin(logs)

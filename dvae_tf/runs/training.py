@@ -1,4 +1,4 @@
-"""A training run: prepared from its configuration, and trained to its end."""
+"""Preparing a run from its configuration, and training it."""
 
 import dataclasses
 import os
@@ -22,12 +22,12 @@ class Run:
     """A run that is ready to train.
 
     Attributes:
-        config: what it is.
-        dataset: what it trains on.
-        model: compiled.
-        directory: where it writes.
-        progress: what is behind it.
-        is_chief: of several workers, one writes.
+        config: resolved configuration.
+        dataset: data set to train on.
+        model: compiled model.
+        directory: run directory.
+        progress: progress so far.
+        is_chief: whether this process writes files; of several workers only one does.
     """
 
     config: Configuration
@@ -39,11 +39,11 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training steps of an epoch."""
+        """Number of training steps in an epoch."""
         return datasets.steps_per_epoch(self.dataset.train, self.config.batch_size)
 
     def batches(self, first_step: int) -> tf.data.Dataset:
-        """Return the endless stream of training batches from a step on."""
+        """Return the endless stream of training batches, beginning with a given step."""
         return datasets.training_batches(
             self.dataset.train,
             self.config.batch_size,
@@ -55,12 +55,13 @@ class Run:
 def prepare(config: Configuration) -> Run:
     """Load the data, build the model and create the run directory.
 
-    The directory is created last: whatever a user can get wrong is found before.
+    The directory is created last, after everything that a user can get wrong has been checked.
 
     Raises:
-        TypeError, ValueError, OSError: with one line that says what to change.
+        TypeError, ValueError, OSError: if the run is not possible; the message says in one line what
+            to change.
     """
-    # Written down, so that the run is evaluated where the variable is not set.
+    # Recorded in config.json, so that the run can be evaluated without the variable.
     data_dir = config.data_dir or os.environ.get("TFDS_DATA_DIR")
     config = dataclasses.replace(config, data_dir=data_dir)
     strategy = workers.strategy(config.strategy)
@@ -73,7 +74,7 @@ def prepare(config: Configuration) -> Run:
         )
     if replicas > 1 and not (config.run_dir or config.resume) and not is_chief:
         raise ConfigurationError(
-            "`run_dir` must be given to every worker, the same one. Received: none. Add it."
+            "Every worker needs the same `run_dir`, and this one has none. Add it."
         )
     dataset = building.load_dataset(config)
     if config.resume is not None:
@@ -98,7 +99,7 @@ def prepare(config: Configuration) -> Run:
 
 
 def _check_fit(config: Configuration, model: DVAE, dataset: datasets.Dataset) -> None:
-    """Evaluate the bound of one example: better now than after something was written."""
+    """Evaluate the bound of one example, to find a network that does not work before writing files."""
     example = dataset.train.take(slice(1)).as_float()
     try:
         model.bound_terms(
@@ -115,15 +116,15 @@ def _check_fit(config: Configuration, model: DVAE, dataset: datasets.Dataset) ->
 def train(
     run: Run, *, extra: Sequence[keras.callbacks.Callback] = (), verbose: int = 1
 ) -> Outcome | None:
-    """Train a prepared run, and leave model, history and figures in its directory.
+    """Train a prepared run, and write model, history and figures into its directory.
 
     Args:
-        run: what `prepare` returned.
-        extra: callbacks that come after the run's own.
+        run: the result of `prepare`.
+        extra: callbacks to call after the run's own.
         verbose: as in `keras.Model.fit`.
 
     Returns:
-        what the run reached; None in workers that are not the chief, which writes everything.
+        the outcome; None in workers other than the chief, which write nothing.
 
     Raises:
         ConfigurationError: if training diverges, or a streamed example cannot be read.
@@ -138,7 +139,7 @@ def train(
     guard, recorder = callbacks.FiniteGuard(), callbacks.Recorder(run.progress.history)
     selected = [guard, recorder, *_callbacks(run)]
     keeper = None
-    if run.is_chief:  # after those whose work a checkpoint holds
+    if run.is_chief:  # after the callbacks whose results a checkpoint stores
         keeper = callbacks.Checkpointing(
             directory, seconds=run.config.checkpoint_seconds, resumed=run.progress.checkpoint
         )
@@ -157,7 +158,7 @@ def train(
 
 
 def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that the configuration asks for; only the chief's write."""
+    """Return the callbacks for the configuration; only those of the chief write files."""
     config, logs = run.config, run.directory.logs_path
     selected: list[keras.callbacks.Callback] = []
     if config.kl_warmup:
@@ -185,14 +186,14 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
     validation = run.dataset.validation
     validation = validation.take(slice(len(validation) // replicas * replicas))
     epoch, step = run.progress.epoch, run.progress.step_in_epoch
-    # Counted from 1, as Keras does here alone.
+    # Counted from 1: Keras does so for `validation_freq`, and nowhere else.
     validated = [*range(config.validate_every, config.epochs, config.validate_every), config.epochs]
 
     def fit(first_step: int, num_steps: int, last_epoch: int) -> None:
         model.fit(
             run.batches(first_step),
             steps_per_epoch=num_steps,
-            shuffle=False,  # the stream is in its order already
+            shuffle=False,  # the stream is shuffled already
             initial_epoch=first_step // steps,
             epochs=last_epoch,
             validation_data=datasets.evaluation_batches(
@@ -203,7 +204,7 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
             verbose=verbose if run.is_chief else 0,
         )
 
-    if step:  # the rest of an epoch that was stopped within
+    if step:  # the rest of an epoch in which the run was stopped
         fit(epoch * steps + step, steps - step, epoch + 1)
         epoch += 1
     if epoch < config.epochs and not (step and model.stop_training):
@@ -211,7 +212,7 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
 
 
 def _check_examples(run: Run) -> None:
-    """After a step that failed: say which example it is that cannot be read, if that is why."""
+    """Raise an error that names an unreadable example, if that is why a step failed."""
     try:
         datasets.check_training_examples(
             run.dataset.train,
@@ -221,19 +222,19 @@ def _check_examples(run: Run) -> None:
         )
     except datasets.DatasetError as error:
         raise ConfigurationError(
-            f"{error} Repair it, and go on with {run.directory.resume_command}"
+            f"{error} Then continue with {run.directory.resume_command}"
         ) from error
 
 
 def _diagnose(run: Run, epoch: int) -> str:
-    """Find the step that went wrong, write diagnosis.json, and return a line that says so."""
+    """Find the step that diverged, write diagnosis.json, and return the message for the user."""
     newest = run.directory.load_checkpoint()
     assert newest is not None, "training begins with a checkpoint"
     checkpoints.restore(run.model, callbacks.split_arrays(newest)[0])
     rest_of_epoch = (epoch + 1) * run.steps_per_epoch - newest.step
     found = diagnosis.find(run.model, run.batches(newest.step).take(rest_of_epoch), newest.step)
     what, where, more = "the loss", f"in epoch {epoch + 1}", ""
-    if found is not None:  # compiled otherwise, the last bit can differ
+    if found is not None:  # the replay is compiled differently, and may not diverge again
         run.directory.write_diagnosis(found)
         what = (found["layers"] or found["terms"] or found["gradients"] or found["weights"])[0]
         where = f"at step {found['step']}, {where}"

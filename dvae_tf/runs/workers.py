@@ -1,7 +1,7 @@
-"""Devices and processes that train one model together, on tf.distribute.
+"""Training one model on several devices or processes, with tf.distribute.
 
-The global batch, the learning rate and the number of steps stay what the user said, whatever the number
-of replicas: each takes its share of every batch, with a seed of its own.
+The number of replicas does not change the batch size, the learning rate or the number of steps.
+Each replica takes its share of every batch, and has its own seed.
 """
 
 import json
@@ -13,17 +13,19 @@ STRATEGIES = ("auto", "none", "mirrored", "multiworker")
 
 
 class WorkersError(ValueError):
-    """The devices or processes asked for are not there; the message says what to do."""
+    """The requested devices or processes do not exist; the message says what to do."""
 
 
 def strategy(name: str) -> tf.distribute.Strategy:
-    """Return what distributes training; it must be made before TensorFlow runs anything.
+    """Return a distribution strategy. Call this before TensorFlow runs anything.
 
     Args:
-        name: one of `STRATEGIES`: "none" for one device; "mirrored" for all accelerators of this
-            machine, or all its logical processors where there is none; "multiworker" for the
-            processes that TF_CONFIG names; "auto" for the last where TF_CONFIG names several, else
-            mirrored where there are several accelerators, else none.
+        name: one of `STRATEGIES`.
+            "none": one device.
+            "mirrored": all GPUs of this machine, or all logical CPUs if there are no GPUs.
+            "multiworker": the processes that TF_CONFIG names.
+            "auto": multiworker if TF_CONFIG names several processes, mirrored if there are several
+            GPUs, else none.
 
     Raises:
         WorkersError: if TF_CONFIG is missing or cannot be read.
@@ -38,7 +40,7 @@ def strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         if not workers:
             raise WorkersError(
-                "`strategy='multiworker'` must find the workers in TF_CONFIG. Received: none. Set it "
+                "`strategy='multiworker'` must find the workers in TF_CONFIG, which is not set. Set it "
                 'to {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": I}}.'
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -46,7 +48,7 @@ def strategy(name: str) -> tf.distribute.Strategy:
 
 
 def is_chief(distributed: tf.distribute.Strategy) -> bool:
-    """Whether this process writes: the first worker, or the only one."""
+    """Return whether this process writes files: it is the only worker, the chief, or the first one."""
     resolver = distributed.cluster_resolver
     return resolver is None or not resolver.task_id or resolver.task_type == "chief"
 
@@ -64,6 +66,6 @@ def _workers() -> list[str]:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise WorkersError(
             "TF_CONFIG must be JSON with the addresses of all workers under cluster, and the type and "
-            f"index of this one under task. Received: {text[:200]!r} ({error!r}). Correct or unset it."
+            f"index of this worker under task. Received: {text[:200]!r} ({error!r}). Correct it."
         ) from error
     return workers

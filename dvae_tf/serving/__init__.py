@@ -1,10 +1,10 @@
-"""From a trained model to answers: export, and the server of exports.
+"""Exporting trained models, and serving the exports.
 
-Writing a version: `export` (the command) -> `version` (its files) -> `signatures` (what it computes),
-`description` (signature.json), `warmup`, `model_card`, `purity` (the check).
+Writing a version: `export` (the command) -> `version` (its files) -> `signatures` (its functions, with
+`finite`), `description` (signature.json), `warmup`, `model_card`, `purity` (the check).
 
 Answering a request: `server` (the command) -> `application` (paths, limits) -> `models` (the newest
 version), `predict` or `page` -> `tensors` (JSON to tensors and back).
 
-`names` says what the tensors of signatures are called, in both.
+`names` names the tensors of signatures, for writing and for reading.
 """

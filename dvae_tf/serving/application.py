@@ -1,16 +1,17 @@
-"""The web application: TensorFlow Serving's REST interface to a version, and a page to try it.
+"""The web application: TensorFlow Serving's REST interface, and a page to try the model.
 
 ===========================================  =============================================
-path                                         what it does
+path                                         answer
 ===========================================  =============================================
 `GET /v1/models/NAME[/versions/N]`           state of the versions; the health check
 `GET /v1/models/NAME[/versions/N]/metadata`  names, types and shapes of every signature
 `POST /v1/models/NAME[/versions/N]:predict`  `{"instances": [...]}` or `{"inputs": ...}`
-`GET /`, `POST /noise`                       the page, and the noise that it shows
+`GET /`, `POST /noise`                       the page, and noisy examples for it
 ===========================================  =============================================
 
-Like TensorFlow Serving it watches a directory and serves the newest version in it; unlike it, it
-checks names, types and shapes before TensorFlow sees a request. Errors are `{"error": MESSAGE}`.
+Like TensorFlow Serving, the application watches a directory and serves its newest version. Unlike
+TensorFlow Serving, it checks names, types and shapes before TensorFlow sees a request. Errors are
+`{"error": MESSAGE}`.
 """
 
 import asyncio
@@ -39,19 +40,19 @@ _log = logging.getLogger(__name__)
 _PATH = r"(?P<name>[^/:]+)(/versions/(?P<version>[0-9]{1,19}))?"
 _PREDICT = re.compile(_PATH + ":predict")
 _GET = re.compile(_PATH + "(?P<metadata>/metadata)?")
-# Seconds within which a request's body must be there.
+# Seconds within which the body of a request must arrive.
 _BODY_SECONDS = 30.0
 
 
 class Application:
-    """The web application, around a directory of versions.
+    """The web application around a directory of versions.
 
     Args:
-        models: the versions.
-        name: of the model, in the paths.
-        max_bytes: largest body of a request.
-        max_rows: most rows of a request.
-        poll_seconds: how often the directory is looked at.
+        models: the directory.
+        name: name of the model in the paths.
+        max_bytes: size limit for the body of a request.
+        max_rows: limit for the rows of a request.
+        poll_seconds: seconds between two looks at the directory.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Application:
         self._max_rows = max_rows
         self._poll_seconds = poll_seconds
         self._page = Page(name)
-        # More threads would only wait for each other, the event loop's among them.
+        # More threads than cores would only wait for each other, and delay the event loop.
         self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     def build(self) -> Starlette:
@@ -83,7 +84,7 @@ class Application:
             ],
             exception_handlers={
                 404: lambda request, error: _error(404, f"there is no {request.url.path}"),
-                405: lambda request, error: _error(405, f"{request.method} is not for this path"),
+                405: lambda request, error: _error(405, f"{request.method} does not work here"),
             },
             lifespan=self._lifespan,
         )
@@ -100,7 +101,7 @@ class Application:
         watcher.cancel()
 
     def _answer(self, handle: Callable[[Request, bytes], dict[str, Any]]):
-        """Return an endpoint that reads a body of limited size and runs `handle` in a thread."""
+        """Return an endpoint that reads a body of limited size, and runs `handle` in a thread."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -114,7 +115,7 @@ class Application:
             except asyncio.TimeoutError:
                 return _error(408, f"the body must arrive within {_BODY_SECONDS:.0f} seconds")
             except ClientDisconnect:
-                return _error(400, "the body must arrive whole")
+                return _error(400, "the body must arrive completely")
             except Exception:
                 _log.exception("request failed")
                 return _error(500, "the server failed; its log says why")
@@ -129,7 +130,7 @@ class Application:
                 body += chunk
             elif received > 8 * self._max_bytes:
                 break
-            # What is a little too long is read to its end, or its sender would not see the answer.
+            # Read a slightly too long body to its end; otherwise its sender would not see the answer.
         if received > self._max_bytes:
             raise RequestError(
                 413,
@@ -154,7 +155,7 @@ class Application:
         return predict(version, body, max_rows=self._max_rows)
 
     async def _status(self, request: Request) -> Response:
-        """Answer at once, however busy the model is: it is the health check, too."""
+        """Answer at once, however busy the model is, because this is also the health check."""
         path = request.path_params["path"]
         match = _GET.fullmatch(path)
         try:
@@ -178,13 +179,13 @@ class Application:
 
 
 def _error(status: int, message: str) -> Response:
-    # json.dumps escapes what is no valid text, such as half a surrogate pair of a request.
+    # json.dumps escapes text that UTF-8 cannot hold, such as half a surrogate pair.
     content = json.dumps({"error": " ".join(message.split())})
     return Response(content, status_code=status, media_type="application/json")
 
 
 def _metadata(name: str, version: Version) -> dict[str, Any]:
-    """Return the metadata of a version in TensorFlow Serving's form, but for names in the graph."""
+    """Return the metadata of a version in TensorFlow Serving's form, without names in the graph."""
 
     def tensors(specs: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""signature.json: what the tensors of a version mean, and how far loaders may differ."""
+"""signature.json: the meaning of a version's tensors, and tolerances between loaders."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,19 @@ from dvae_tf.model import DVAE
 from dvae_tf.priors import StandardNormal
 from dvae_tf.serving.signatures import Signatures
 
-# Of signature.json; another number says that the file has another form.
+# The number changes when the layout of signature.json changes.
 _FORMAT = 1
-# How far two loaders of the same file may differ from the golden outputs, for they sum in different
-# orders: |difference| <= absolute + relative |golden|. The kind of data says it of files.
+# How far a loader may differ from the golden outputs, because loaders sum in different orders:
+# |difference| <= absolute + relative |golden|. The kind of data adds tolerances for files.
 _TOLERANCE = {
     "default": {"relative": 1e-4, "absolute": 1e-5},
     "nats": {"relative": 1e-4, "absolute": 1e-3},
 }
-# Where hidden layers round to 16 bits, by this much, an activation may fall to either side. Between two
-# loaders trained networks differ by up to two roundings; twice that is allowed.
+# If hidden layers round to 16 bits, two loaders may round an activation differently, by this much. The
+# outputs of trained networks differ by up to two roundings; the tolerance is twice that.
 _ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
-# What a tensor holds, and its least and greatest value where there is one.
+# The meaning of a tensor, and [least value, greatest value] or None.
 _Meaning = tuple[str, list[float | None]]
 
 
@@ -30,9 +30,9 @@ def describe(model: DVAE, signatures: Signatures, loaded: Mapping[str, Any]) -> 
     """Return the content of signature.json.
 
     Args:
-        model: what was exported.
-        signatures: of the model.
-        loaded: the signatures as they are in the file, by name.
+        model: the exported model.
+        signatures: the model's signatures.
+        loaded: the signatures in the file, by name.
     """
     meanings = _meanings(model, signatures)
     return {
@@ -64,7 +64,7 @@ def _describe(spec: tf.TensorSpec, meaning: _Meaning) -> dict[str, Any]:
 
 
 def _meanings(model: DVAE, signatures: Signatures) -> dict[str, _Meaning]:
-    """Return the meaning of every tensor by its name."""
+    """Return the meaning of every tensor, by name."""
     is_standard = isinstance(model.prior, StandardNormal)
     prior = ", standard normal under the prior" if is_standard else ""
     kl: _Meaning = ("KL(q(z|x) || p(z)), in nats", [0.0, None])
@@ -101,7 +101,7 @@ def _tolerance(model: DVAE) -> dict[str, dict[str, float]]:
 
 
 def _describe_corruption(model: DVAE) -> dict[str, Any] | None:
-    """Return name and level of the training noise; None for a chain, which has neither."""
+    """Return name and level of the training noise, or None for a corruption outside the registry."""
     if model.corruption.name not in corruptions.CORRUPTIONS:
         return None
     return {"name": model.corruption.name, "level": model.corruption.level}

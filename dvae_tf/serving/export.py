@@ -1,10 +1,10 @@
-"""Export: a SavedModel whose signatures need neither Keras nor this package.
+"""Export a model as a SavedModel, whose signatures need neither Keras nor this package.
 
 ::
 
     python -m dvae_tf.export RUN_DIR --version 2
 
-`signatures` says what it computes, `version` what else is written.
+`signatures` defines what the SavedModel computes, and `version` writes the files.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,24 +30,23 @@ def export(
     run: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Write `model` as the version `directory`/`version`, which appears by one rename.
+    """Write a model as the version `directory`/`version`, which appears by one rename.
 
     Args:
-        model: a built model with Functional encoder and decoder.
-        directory: holds one sub-directory for each version.
-        version: a positive integer below 2**63.
-        run: what the model card says of its run (see `model_card`); None describes the model alone.
-        report: takes one line where something optional was left out.
+        model: a built model with a Functional encoder and decoder.
+        directory: directory that holds one sub-directory for each version.
+        version: an integer from 1 to 2**63 - 1.
+        run: data of the run for the model card (see `model_card`); None describes only the model.
+        report: called with one line if something optional was left out.
 
     Returns:
-        the version's directory.
+        the directory of the version.
 
     Raises:
-        FileExistsError: if that version exists.
+        FileExistsError: if the version exists.
         OSError: if it cannot be written.
-        TypeError, ValueError: if the version is not positive, or the model cannot be served: it
-            takes examples of any size, its latents cannot be drawn, or one of its layers is not
-            pure (see `purity`).
+        TypeError, ValueError: if the version is out of range or the model cannot be served: it takes
+            examples of any size, its latents cannot be drawn, or a layer is not pure (see `purity`).
     """
     if not 1 <= version < 2**63:
         raise ValueError(
@@ -56,7 +55,7 @@ def export(
     target = directory / str(version)
     if target.exists():
         raise FileExistsError(
-            f"{target} must not exist yet: a version never changes. Choose another version."
+            f"{target} must not exist yet, because a version never changes. Choose another version."
         )
     directory.mkdir(parents=True, exist_ok=True)
     write_version(target, model, lambda: model_card.render(model, run), report)
@@ -66,10 +65,11 @@ def export(
 def export_run(
     run_dir: Path, *, version: int | None = None, report: Callable[[str], None] = print
 ) -> Path:
-    """Write the model of a run directory as `run_dir`/export/`version`; None takes the next one.
+    """Write the model of a run as `run_dir`/export/`version`; None takes the next free version.
 
     Raises:
-        FileExistsError: if that version exists.
+        FileExistsError: if the version exists.
+        OSError: if it cannot be written.
         ConfigurationError, ValueError: if the run has no model that can be served.
     """
     source = RunDirectory(run_dir)
@@ -92,12 +92,12 @@ app = commands.app(
 
 @app.default
 def _command(
-    run_dir: Annotated[str, Parameter(name="RUN_DIR", help="Directory train.py made.")],
+    run_dir: Annotated[str, Parameter(name="RUN_DIR", help="Run directory from train.py.")],
     /,
     *,
     version: Annotated[
         int | None,
-        commands.whole_number("A positive integer. [default: the next one]"),
+        commands.whole_number("Version to write, a positive integer. [default: the next one]"),
     ] = None,
 ) -> None:
     if version is not None and version < 1:
@@ -106,5 +106,5 @@ def _command(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
     return commands.run(app, arguments)

@@ -1,4 +1,4 @@
-"""model_card.md: what a version is, in words, with the numbers of its run where there is one."""
+"""model_card.md: a description of a version for people, with the results of its run if known."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -17,12 +17,13 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
     """Return the content of model_card.md.
 
     Args:
-        model: what is served.
-        run: content of config.json, with `history`, the columns of history.csv, and `metrics`, the
-            content of evaluation/metrics.json or None. None describes the model alone.
+        model: the exported model.
+        run: the content of config.json, with two more keys: `history`, the columns of history.csv,
+            and `metrics`, the content of evaluation/metrics.json or None. If `run` is None, the card
+            describes only the model.
 
     Raises:
-        ConfigurationError: if the run's numbers are not there.
+        ConfigurationError: if numbers of the run are missing.
     """
     kind = model.kind
     card = {
@@ -60,13 +61,13 @@ def _checked_metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
         return _metrics(kind, run)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            "history.csv and evaluation/metrics.json must be those that train.py and evaluate.py "
-            f"wrote. Received: {error!r}. Evaluate the run again."
+            "history.csv and evaluation/metrics.json must be as train.py and evaluate.py wrote them. "
+            f"Received: {error!r}. Evaluate the run again."
         ) from error
 
 
 def _metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
-    """Return what was measured of a run, a line each."""
+    """Return the results of a run, one line for each."""
     history, measured = run["history"], run["metrics"]
     best = int(np.nanargmax(history["val_bound"]))
     lines = [
@@ -91,7 +92,7 @@ def _metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:
     noise, level = run["configuration"]["noise"], run["configuration"]["noise_level"]
     if not kind.measures():
         return lines
-    name, measure = next(iter(kind.measures().items()))  # the one that comes first
+    name, measure = next(iter(kind.measures().items()))  # only the first one
     label = measure.label if isinstance(measure, Measure) else name
     unit = measure.unit if isinstance(measure, Measure) else ""
     lines += [

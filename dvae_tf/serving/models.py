@@ -1,4 +1,4 @@
-"""The version that is served: the newest one in a directory that is looked at again and again."""
+"""The served version: the newest one in a directory that the server watches."""
 
 import json
 import logging
@@ -17,12 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 class Version(NamedTuple):
-    """A version that is loaded."""
+    """A loaded version."""
 
     number: int
-    model: Any  # the loaded SavedModel, whose variables live as long as it does
-    kind: Kind  # of data
-    corruption: Mapping[str, Any] | None  # {"name", "level"} that it was trained on
+    model: Any  # the loaded SavedModel, which keeps its variables alive
+    kind: Kind  # kind of data
+    corruption: Mapping[str, Any] | None  # {"name", "level"} of the training noise
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -31,7 +31,7 @@ class Version(NamedTuple):
 
     @property
     def example_spec(self):
-        """`tf.TensorSpec` of a batch of examples, or a dict of those of its parts by name."""
+        """`tf.TensorSpec` of a batch of examples, or a dict of specs by the names of its parts."""
         specs = _inputs(self.model)
         return specs[self.kind.field] if set(specs) == {self.kind.field} else dict(specs)
 
@@ -40,10 +40,10 @@ class ModelDirectory:
     """The newest version of a directory of versions.
 
     Args:
-        path: holds a directory for each version, as `export.export` writes them.
+        path: directory that holds a sub-directory for each version, as `export.export` writes it.
 
     Raises:
-        ValueError: if there is none that can be loaded.
+        ValueError: if there is no version, or the newest one cannot be loaded.
     """
 
     def __init__(self, path: Path):
@@ -62,9 +62,9 @@ class ModelDirectory:
         return self._newest
 
     def refresh(self) -> None:
-        """Load the newest version in the directory, if it is another one.
+        """Load the newest version in the directory, if it is not served already.
 
-        One that cannot be loaded is passed over, and the one that is served stays.
+        A version that cannot be loaded is skipped; the served one stays.
         """
         for number in reversed(versions(self._path)):
             if number == self._newest.number:
@@ -80,7 +80,7 @@ class ModelDirectory:
                 _log.warning("%s", error)
 
     def _written(self, number: int) -> int:
-        """Return when the files of a version were last written, so that a repaired one is tried."""
+        """Return when the files of a version were last written, to try it again after a repair."""
         path = self._path / str(number)
         try:
             return max(file.stat().st_mtime_ns for file in [path, *path.rglob("*")])
@@ -104,7 +104,7 @@ class ModelDirectory:
 
 
 def _kind(content: Mapping[str, Any], loaded) -> Kind:
-    """Return the kind that signature.json names; version 0.1 named none, and the shape tells it."""
+    """Return the kind that signature.json names; files of dvae_tf 0.1 need a guess by shape."""
     if "kind" in content:
         return KINDS.get(content["kind"], AnyKind)()
     (spec,) = _inputs(loaded).values()

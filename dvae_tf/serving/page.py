@@ -1,6 +1,6 @@
-"""The page on which one tries a model in a browser, and the noise that it shows.
+"""The page for trying a model in a browser, and the noise that it shows.
 
-A kind of data has a page if there is a template of its name.
+A kind of data has a page if a template has its name.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ class Page:
     """The page of a model.
 
     Args:
-        name: of the model, in the paths.
+        name: name of the model in the paths.
     """
 
     def __init__(self, name: str):
@@ -29,7 +29,7 @@ class Page:
         """Return the page as HTML.
 
         Raises:
-            RequestError: with status 404, if the version's kind of data has none.
+            RequestError: with status 404 if the version's kind of data has no page.
         """
         template = self._template(version)
         trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
@@ -43,12 +43,12 @@ class Page:
         )
 
     def noise(self, version: Version, body: bytes) -> dict[str, Any]:
-        """Corrupt an example: {FIELD, "noise", "level", "seed"} to {FIELD}.
+        """Corrupt an example: {FIELD, "noise", "level", "seed"} -> {FIELD}.
 
-        FIELD is that of the kind of data, such as `image`.
+        FIELD is the field of the kind of data (`Kind.field`).
 
         Raises:
-            RequestError: if the request is not valid, or there is no page.
+            RequestError: if the request is not valid, or the kind of data has no page.
         """
         self._template(version)
         given, field = tensors.parse_object(body), version.kind.field

@@ -1,8 +1,13 @@
-"""Predict: the body of a request to the body of its answer, through a signature.
+"""Predict requests: a signature turns the body of a request into the body of the response.
 
-`{"signature_name": NAME, "instances": [ROW, ...]}` is answered by `{"predictions": [ROW, ...]}`, and
-`{"signature_name": NAME, "inputs": {INPUT: BATCH, ...}}` by `{"outputs": {OUTPUT: BATCH, ...}}`. The
-name of the only input or output is left out.
+====================================================== ======================================
+request                                                response
+====================================================== ======================================
+`{"signature_name": NAME, "instances": [ROW, ...]}`    `{"predictions": [ROW, ...]}`
+`{"signature_name": NAME, "inputs": {INPUT: BATCH}}`   `{"outputs": {OUTPUT: BATCH}}`
+====================================================== ======================================
+
+A single output has no name in the response, and a single input needs none in the request.
 """
 
 import re
@@ -16,10 +21,15 @@ from dvae_tf.serving.tensors import RequestError
 
 
 def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str, Any]:
-    """Answer the body of a predict request of at most `max_rows` rows.
+    """Answer a predict request.
+
+    Args:
+        version: the version that answers.
+        body: the body of the request.
+        max_rows: limit for the number of rows.
 
     Returns:
-        An object with `predictions` for rows, with `outputs` for columns.
+        an object with `predictions` for rows, or `outputs` for columns.
 
     Raises:
         RequestError: if the request is not valid.
@@ -63,6 +73,6 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
 
 
 def _reason(message: str) -> str:
-    """Return what TensorFlow says went wrong, without the places in a graph that nobody sees."""
+    """Return the reason in an error message of TensorFlow, without names of graph nodes."""
     text = message.split("[[{{")[0].strip()
     return re.sub(r"(?<=of tensor )\S+ ", "", text.splitlines()[-1]) if text else message

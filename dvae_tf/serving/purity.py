@@ -1,8 +1,8 @@
-"""Purity: is a signature of a SavedModel a function of its inputs and of constant weights alone?
+"""A check that the signatures of a SavedModel are pure functions of their inputs and of fixed weights.
 
-A model server calls signatures from many threads, on any replica, with XLA switched off and no
-Python. So nothing that a signature can reach may draw from a generator with a state, assign,
-call Python, or be compiled by XLA.
+A model server calls signatures from many threads, on any replica, without XLA and without Python.
+So no op that a signature can reach may draw from a stateful generator, assign, call Python, or need
+compiling by XLA.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
-# Stateful ops that change nothing: variables and what reads them, calls, control flow, checks.
+# Stateful ops that change nothing: variables and their reads, calls, control flow, checks.
 _HARMLESS = frozenset(
     {
         "Assert",
@@ -26,17 +26,21 @@ _HARMLESS = frozenset(
 
 
 def impurities(saved_model: bytes) -> dict[str, list[str]]:
-    """Walk everything that each signature reaches, and return what is not pure in it.
+    """Find the impure ops that each signature can reach.
 
-    An op counts as impure if it keeps a state and is not known to be harmless (random ops with a
-    state, assignments, Python functions, iterators, tables), if it belongs to XLA, if it or its
-    function must be compiled by XLA, or if it is not one of TensorFlow's own.
+    An op is impure in any of these cases:
+
+    - It keeps a state and is not known to be harmless: stateful random ops, assignments, Python
+      functions, iterators, tables.
+    - It belongs to XLA, or XLA must compile it or the function that it calls.
+    - It is not one of TensorFlow's own.
+    - It calls a function that is not in the file.
 
     Args:
         saved_model: content of a `saved_model.pb`.
 
     Returns:
-        for each signature a sorted list, empty where it is pure, of "op (in FUNCTION): reason".
+        signature -> sorted list of "op (in FUNCTION): reason"; the list is empty if it is pure.
 
     Raises:
         ValueError: if the content is not a SavedModel with one graph.
@@ -56,7 +60,7 @@ def _parse(saved_model: bytes):
     message = saved_model_pb2.SavedModel()
     try:
         message.ParseFromString(saved_model)
-    except Exception as error:  # protobuf's own type differs between its versions
+    except Exception as error:  # the type depends on the version of protobuf
         raise ValueError(f"The content must be a saved_model.pb. Received: {error}.") from error
     if len(message.meta_graphs) != 1:
         raise ValueError(
@@ -83,7 +87,7 @@ def _node_name(tensor: str) -> str:
 
 
 def _walk(start: list, functions: dict) -> set[str]:
-    """Return what is impure in these nodes and in every function they reach."""
+    """Return the impure ops among these nodes and in all functions that they reach."""
     found: set[str] = set()
     seen: set[str] = set()
     pending = [("the graph", start)]
@@ -101,7 +105,7 @@ def _walk(start: list, functions: dict) -> set[str]:
                 function = functions[name]
                 if _must_compile(function.attr):
                     found.add(f"{node.op} (in {place}): calls {name}, which XLA must compile")
-                # A function runs whole: its side effects are not on the way to its outputs.
+                # All nodes of a function count: side effects are not upstream of its outputs.
                 pending.append((name, function.node_def))
     return found
 
@@ -122,12 +126,12 @@ def _reasons(node) -> Iterator[str]:
         yield "belongs to XLA"
     if _must_compile(node.attr):
         yield "must be compiled by XLA"
-    # Some of these say of themselves that they keep no state.
+    # Some of the ops below are declared stateless.
     if "PyFunc" in node.op:
         yield "calls Python"
     if node.op.startswith("Assign"):
         yield "assigns"
-    # The file's own list of ops leaves out those of nested functions.
+    # Ask TensorFlow, because the file's own list of ops omits ops of nested functions.
     definition = op_def_registry.get(node.op)
     if definition is None:
         yield "is not one of TensorFlow's own"

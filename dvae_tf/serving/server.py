@@ -13,7 +13,7 @@ from dvae_tf import commands
 app = commands.app(
     "python -m dvae_tf.serve",
     "Serve the newest version of an exported model over TensorFlow Serving's REST interface, "
-    "with a page at / to try it. New versions are taken up as they appear.",
+    "with a page at / to try it. New versions are served as soon as they appear.",
 )
 
 
@@ -31,14 +31,14 @@ def _command(
         int,
         commands.whole_number("Port to listen on; 0 takes a free one."),
     ] = 8501,
-    name: Annotated[str, Parameter(help="Of the model, in the paths.")] = "dvae",
+    name: Annotated[str, Parameter(help="Name of the model in the paths.")] = "dvae",
     max_megabytes: Annotated[
         int,
-        commands.whole_number("Largest body of a request."),
+        commands.whole_number("Size limit for a request, in MiB."),
     ] = 16,
     max_rows: Annotated[
         int,
-        commands.whole_number("Most rows of a request."),
+        commands.whole_number("Limit for the rows of a request."),
     ] = 1024,
 ) -> None:
     try:
@@ -51,7 +51,9 @@ def _command(
             f"Serving needs Starlette and uvicorn ({error}). Run: pip install 'dvae-tf[serving]'"
         ) from error
     if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise ValueError(f"--name must be letters, digits, - _ and dots. Received: {name!r}.")
+        raise ValueError(
+            f"--name must be made of letters, digits, -, _ and dots. Received: {name!r}."
+        )
     if max_megabytes < 1:
         raise ValueError(f"--max-megabytes must be at least 1. Received: {max_megabytes}.")
     if max_rows < 1:
@@ -68,8 +70,8 @@ def _command(
         f"http://{shown_host}:{listener.getsockname()[1]}/  (Ctrl-C stops it)",
         flush=True,
     )
-    # TensorFlow and Keras leave a million objects behind, which no collection needs to look at: it
-    # would stop every request for a third of a second.
+    # TensorFlow and Keras keep a million objects alive. Freezing them spares each garbage collection
+    # a third of a second, during which no request would be answered.
     gc.collect()
     gc.freeze()
     server = uvicorn.Server(
@@ -79,12 +81,12 @@ def _command(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; before the server starts, so that a port in use is said plainly."""
+    """Return a listening socket. Opening it before the server starts gives a plain error message."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=128)
-        # Connections inherit it. asyncio sets it only on sockets that it made itself, and without it
-        # every answer waits 40 ms for an acknowledgement.
+        # Without TCP_NODELAY every answer would wait 40 ms for an acknowledgement. Connections inherit
+        # the option, and asyncio only sets it on sockets that it created itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
@@ -95,5 +97,5 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
+    """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
     return commands.run(app, arguments)

@@ -1,4 +1,4 @@
-"""The signatures of a SavedModel: functions of a model, batch first, with named tensors.
+"""The signatures of a SavedModel: the functions of a model, batch first, with named tensors.
 
 =========================  =============  =================================================
 signature                  inputs         outputs
@@ -10,12 +10,12 @@ sample                     seed [B, 2]    example
 score                      example, seed  elbo, reconstruction, kl [B] in nats, valid
 =========================  =============  =================================================
 
-"example" stands for the field of the kind of data, such as `image`; examples and latents of several
-parts have one tensor for each (see `names`). A kind may add signatures (`Kind.signatures`).
+"example" stands for the field of the kind of data (`Kind.field`). Examples and latents with several
+parts have one tensor for each part (see `names`). A kind may add signatures (`Kind.signatures`).
 
-Nothing is random but through a seed that the caller gives. Row i of an output is a function of row
-i of the inputs alone. What would draw for all rows at once is therefore done row by row: drawing
-from a prior, and from a posterior that is not normal.
+The caller's seed is the only source of randomness. Row i of an output depends only on row i of the
+inputs. Draws that would use one seed for all rows are therefore made row by row: draws from a prior,
+and from a posterior that is not normal.
 """
 
 from collections.abc import Callable
@@ -32,17 +32,17 @@ _TERMS = ("elbo", "reconstruction", "kl")  # what `score` returns
 
 
 class Signatures:
-    """The functions around a model.
+    """The functions of a model that become signatures.
 
     Args:
-        model: built; its encoder was made from `keras.Input`.
+        model: a built model, whose encoder was made from `keras.Input`.
 
     Attributes:
-        example_spec: `tf.TensorSpec` of a batch of examples, or a nest of them.
-        example_names: the names of its tensors.
-        latent_spec: as `example_spec`, of latents.
-        latent_names: the names of its tensors.
-        has_closed_kl: whether `kl` is KL(q(z|x) || p(z)) itself, and no estimate from one z.
+        example_spec: `tf.TensorSpec` of a batch of examples, or a nest of specs.
+        example_names: names of the tensors of an example.
+        latent_spec: `tf.TensorSpec` of a batch of latents, or a nest of specs.
+        latent_names: names of the tensors of a latent.
+        has_closed_kl: whether `kl` is exactly KL(q(z|x) || p(z)), not an estimate from one z.
 
     Raises:
         ValueError: if the model cannot be served.
@@ -62,13 +62,13 @@ class Signatures:
         self.latent_names = names.of_nest(self.latent_spec, "latent")
         example = tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]]), self.example_spec)
         q = model.encoder(example)
-        latents.draw(q, seed=tf.zeros([2], tf.int32))  # refuses what has no draws
+        latents.draw(q, seed=tf.zeros([2], tf.int32))  # raises if latents cannot be drawn
         self._is_normal = latents.is_normal(q)
         self._knows_moments = latents.knows_moments(q)
         self.has_closed_kl = model.prior.kl(q) is not None
 
     def concrete_functions(self) -> dict[str, Any]:
-        """Return the traced functions by name, `serving_default` among them."""
+        """Return the traced functions by name, including `serving_default`."""
         example = names.named(self.example_names, self.example_spec)
         latent = names.named(self.latent_names, self.latent_spec)
         kind = self._model.kind
@@ -87,7 +87,7 @@ class Signatures:
         return functions | {"serving_default": functions["denoise"]}
 
     def tensor_names(self) -> dict[str, list[str]]:
-        """Return the names of all tensors that come in parts: "latent" -> ["latent_1", ...]."""
+        """Return the names of tensors that may have parts: "latent" -> ["latent_1", ...]."""
         example, latent = self.example_spec, self.latent_spec
         nests = {
             self._model.kind.field: self.example_names,
@@ -125,7 +125,7 @@ class Signatures:
         return answer
 
     def sample(self, seed):
-        """Return the mean of p(x|z) at one z ~ p(z) a row."""
+        """Return the mean of p(x|z) at one z ~ p(z) for each row."""
         z = _by_row(
             lambda row: self._model.prior.sample(1, seed=row[0]),
             tf.ensure_shape(seed, _SEED.shape),
@@ -134,7 +134,7 @@ class Signatures:
         return names.named(self.example_names, self._shaped(self._model.decoder(z).mean()))
 
     def score(self, seed, **inputs):
-        """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) a row."""
+        """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) for each row."""
         tf.debugging.assert_equal(
             tf.shape(tf.nest.flatten(inputs)[0])[0],
             tf.shape(seed)[0],
@@ -189,7 +189,7 @@ class Signatures:
 
 
 def _spec_of(event_shape: tuple):
-    """Return the specs of a batch of latents of this shape, or shapes."""
+    """Return the spec of a batch of latents of this shape; a tuple of specs for several shapes."""
     if event_shape and isinstance(event_shape[0], tuple):
         return tuple(_spec_of(shape) for shape in event_shape)
     return tf.TensorSpec([None, *event_shape], tf.float32)
@@ -199,9 +199,9 @@ def _by_row(function: Callable, nest, *, of):
     """Apply a function to one row at a time: [B, ...] -> [B, ...].
 
     Args:
-        function: from a nest of tensors [1, ...] to one.
-        nest: what it takes, [B, ...].
-        of: the specs of what it returns, [None, ...].
+        function: takes and returns a nest of tensors [1, ...].
+        nest: the inputs, [B, ...].
+        of: the specs of the outputs, [None, ...].
     """
 
     def one(row):

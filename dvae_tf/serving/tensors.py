@@ -1,7 +1,7 @@
-"""JSON to tensors and back, as TensorFlow Serving's REST interface has them.
+"""Converting JSON to tensors and back, in the form of TensorFlow Serving's REST interface.
 
-Names, types and shapes are checked before TensorFlow sees a request. `RequestError` says what is
-wrong with one.
+Names, types and shapes are checked before TensorFlow sees a request. If they are wrong, a
+`RequestError` says why.
 """
 
 import base64
@@ -21,7 +21,7 @@ _JSON_TYPES = {
 
 
 class RequestError(Exception):
-    """A request that cannot be answered: status of the response, and what to change."""
+    """The request cannot be answered. It carries the HTTP status, and a message that says why."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -29,7 +29,7 @@ class RequestError(Exception):
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a request's body."""
+    """Return the JSON object in the body of a request."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -40,7 +40,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def from_rows(instances, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    """Return the inputs of a signature, from a list that has an object or a value for each row."""
+    """Return the inputs of a signature from a list of rows, which are objects or single values."""
     if not isinstance(instances, list):
         raise RequestError(400, "`instances` must be a list of rows")
     columns: dict[str, list] = {key: [] for key in specs}
@@ -52,7 +52,7 @@ def from_rows(instances, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Ten
 
 
 def from_columns(inputs, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    """Return the inputs of a signature, from an object that has a batch for each, or from a batch."""
+    """Return the inputs of a signature from an object of batches, or from the only batch."""
     values = _named(inputs, specs)
     return {key: tensor(key, values[key], spec) for key, spec in specs.items()}
 
@@ -62,7 +62,7 @@ def _is_base64(value) -> bool:
 
 
 def _named(value, specs: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return {input: value}, for a value that may stand without the name of the only input."""
+    """Return {input: value}; a value without a name belongs to the only input."""
     if not isinstance(value, dict) or _is_base64(value):
         if len(specs) > 1:
             raise RequestError(400, f"inputs must be named{place}: {', '.join(sorted(specs))}")
@@ -77,24 +77,27 @@ def _named(value, specs: Mapping[str, Any], place: str = "") -> dict[str, Any]:
 
 
 def tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
-    """Return a batch, from lists of JSON values.
+    """Return a batch as a tensor.
 
     Args:
-        name: of the input, for messages.
-        value: what JSON held.
-        spec: that the tensor must have.
+        name: name of the input, for messages.
+        value: nested lists of JSON values.
+        spec: type and shape that the tensor must have.
+
+    Raises:
+        RequestError: if the value does not have this type and shape.
     """
     kinds, meaning = _JSON_TYPES[spec.dtype]
     shape = spec.shape.as_list()
     required = f"`{name}` must hold {meaning} in shape {['B', *shape[1:]]}"
     try:
         is_string = spec.dtype == tf.string
-        # Objects, since NumPy's own strings lose zero bytes at their end.
+        # Objects, because NumPy's own strings lose trailing zero bytes.
         array = np.asarray(_as_bytes(value), object) if is_string else np.asarray(value)
     except (ValueError, OverflowError, RecursionError, binascii.Error) as error:
         raise RequestError(400, f"{required}: {error}") from error
     if array.shape == (0,):
-        # JSON does not tell an empty batch of matrices from one of vectors.
+        # In JSON all empty batches look the same, whatever the shape of a row.
         array = np.zeros([0, *shape[1:]], spec.dtype.as_numpy_dtype)
     elif array.size and array.dtype.kind not in kinds:
         raise RequestError(400, f"{required}: received another type")
@@ -110,7 +113,7 @@ def tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def _as_bytes(value):
-    """Return JSON's strings and base64 objects as bytes."""
+    """Replace JSON strings and base64 objects by bytes, in nested lists."""
     if isinstance(value, list):
         return [_as_bytes(element) for element in value]
     if _is_base64(value) and isinstance(value["b64"], str):

@@ -1,14 +1,14 @@
-"""A version: a directory named by a number, which holds a SavedModel and what lies beside it.
+"""Writing a version: a directory named by a number, with a SavedModel and more files.
 
 =============================  ==============================================================
 `saved_model.pb`, `variables`  the SavedModel
 `signature.json`               names, shapes, meanings and tolerances (see `description`)
-`golden.npz`                   inputs, and the outputs they must give
-`model_card.md`                what the model is, for people
-`assets.extra/`                the requests of `warmup`
+`golden.npz`                   inputs, and the outputs that loaders must reproduce
+`model_card.md`                a description of the model, for people
+`assets.extra/`                warm-up requests (see `warmup`)
 =============================  ==============================================================
 
-It appears by one rename, complete, and never changes afterwards.
+A version appears by one rename, complete, and never changes afterwards.
 """
 
 import json
@@ -28,7 +28,7 @@ _GOLDEN_ROWS = 4
 
 
 def versions(directory: Path) -> list[int]:
-    """Return the versions that a server finds in a directory, in order; none where it cannot look."""
+    """Return the versions in a directory, in order; none if the directory cannot be read."""
     try:
         paths = list(directory.iterdir())
     except OSError:
@@ -50,9 +50,9 @@ def write_version(
 
     Args:
         target: directory of the version.
-        model: what is served.
+        model: the model to serve.
         make_card: returns the content of model_card.md.
-        report: takes one line where something optional was left out.
+        report: called with one line if something optional was left out.
 
     Raises:
         OSError: if it cannot be written.
@@ -64,7 +64,7 @@ def write_version(
             _save(model, signatures, unfinished)
             _complete(model, signatures, unfinished, report)
             (unfinished / "model_card.md").write_text(make_card())
-    except tf.errors.OpError as error:  # a full disk, a directory that is read-only
+    except tf.errors.OpError as error:  # the disk is full, or the directory read-only
         raise OSError(
             f"{target} must be written completely. Received: {error.message}. Make room, or choose "
             "another place."
@@ -72,8 +72,8 @@ def write_version(
 
 
 def _save(model: DVAE, signatures: Signatures, path: Path) -> None:
-    """Write the SavedModel itself, and refuse one that is not pure."""
-    # The module holds variables alone: a Keras model in it would bring its own functions along.
+    """Write the SavedModel itself, and refuse a model that is not pure."""
+    # The module only holds variables, because a Keras model in it would add its own functions.
     module = tf.Module()
     module.model_variables = [variable.value for variable in model.variables]
     tf.saved_model.save(module, str(path), signatures=signatures.concrete_functions())
@@ -82,14 +82,14 @@ def _save(model: DVAE, signatures: Signatures, path: Path) -> None:
     if reasons:
         raise ValueError(
             "Encoder and decoder must be functions of their input alone to be served. "
-            f"Received: {'; '.join(reasons)}. Take the layer that does this out of them."
+            f"Received: {'; '.join(reasons)}. Remove the layer that does this."
         )
 
 
 def _complete(
     model: DVAE, signatures: Signatures, path: Path, report: Callable[[str], None]
 ) -> None:
-    """Write what lies beside a SavedModel, from the file as a server will load it."""
+    """Write the files beside the SavedModel, using the SavedModel as a server will load it."""
     loaded = tf.saved_model.load(str(path)).signatures
     np.savez(path / "golden.npz", **_golden(model, signatures, loaded))  # type: ignore[arg-type]
     content = description.describe(model, signatures, loaded)
@@ -100,9 +100,9 @@ def _complete(
 def _golden(
     model: DVAE, signatures: Signatures, loaded: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Return `SIGNATURE/input/NAME` and `SIGNATURE/output/NAME` of every signature."""
+    """Return arrays `SIGNATURE/input/NAME` and `SIGNATURE/output/NAME` for every signature."""
     inputs = _inputs(model, signatures, _GOLDEN_ROWS)
-    # The guard, too, is part of the contract: the last example holds a NaN.
+    # The last example holds a NaN, because the treatment of NaN is part of the contract.
     last = inputs[tf.nest.flatten(signatures.example_names)[0]][-1:]
     last[(0,) * last.ndim] = np.nan
     golden: dict[str, np.ndarray] = {}
@@ -110,7 +110,7 @@ def _golden(
         given = {key: inputs[key] for key in loaded[name].structured_input_signature[1]}
         outputs = loaded[name](**{key: tf.constant(value) for key, value in given.items()})
         golden |= {f"{name}/input/{key}": value for key, value in given.items()}
-        # PNG files do not end in a zero byte, so that NumPy's strings of fixed length hold them.
+        # NumPy's strings drop trailing zero bytes; files such as PNGs do not end in one.
         golden |= {
             f"{name}/output/{key}": np.asarray(value.numpy().tolist())
             if value.dtype == tf.string
@@ -121,7 +121,7 @@ def _golden(
 
 
 def _inputs(model: DVAE, signatures: Signatures, rows: int) -> dict[str, np.ndarray]:
-    """Return a batch of every input that a signature takes, by name."""
+    """Return a random batch of every input that a signature takes, by name."""
     rng = np.random.default_rng(0)
     examples = model.kind.random_examples(rng, rows, signatures.example_spec)
     z = tf.nest.map_structure(

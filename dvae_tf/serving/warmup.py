@@ -1,4 +1,4 @@
-"""The requests with which TensorFlow Serving warms a version up before it serves it."""
+"""The requests with which TensorFlow Serving warms up a version before serving it."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -18,17 +18,19 @@ def write(
     make_inputs: Callable[[int], Mapping[str, np.ndarray]],
     report: Callable[[str], None],
 ) -> None:
-    """Write a record for every signature and every size of a batch.
+    """Write a record for every signature and every batch size.
+
+    Without tensorflow-serving-api nothing is written.
 
     Args:
-        version_dir: of the SavedModel.
-        loaded: its signatures, by name.
-        make_inputs: from a number of rows to every input by name.
-        report: takes a line where tensorflow-serving-api is not installed; nothing is written then.
+        version_dir: directory of the version.
+        loaded: the signatures of its SavedModel, by name.
+        make_inputs: returns all inputs by name, for a number of rows.
+        report: called with one line if tensorflow-serving-api is not installed.
     """
     if importlib.util.find_spec("tensorflow_serving") is None:
         report(
-            "export: left the warm-up requests out, for want of tensorflow-serving-api "
+            "export: left out the warm-up requests, which need tensorflow-serving-api "
             "(pip install 'dvae-tf[serving]')"
         )
         return

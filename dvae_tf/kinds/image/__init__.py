@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @KINDS.register
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class Image(Kind):
-    """Images [height, width, channels] of one size; values in [0, 1], noise may leave the range."""
+    """Images [height, width, channels] of one size. Values are in [0, 1]; noisy ones may leave it."""
 
     name = "image"
     sources = (

@@ -1,4 +1,4 @@
-"""Classical denoisers from scikit-image, each given the true strength of the noise."""
+"""Classical denoisers from scikit-image; each is told the true strength of the noise."""
 
 import warnings
 from collections.abc import Callable
@@ -9,35 +9,35 @@ from skimage import filters, morphology, restoration
 
 
 def median(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Median over a 3 x 3 neighbourhood of every channel."""
+    """Median over a 3 x 3 neighbourhood, in each channel."""
     footprint = morphology.footprint_rectangle((3, 3))
     channels = [filters.median(image[..., c], footprint) for c in range(image.shape[-1])]
     return np.stack(channels, axis=-1)
 
 
 def total_variation(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Chambolle's total variation (2004), weighted by the strength of the noise."""
+    """Total variation (Chambolle 2004), with the strength of the noise as weight."""
     if sigma <= 0:
         return image
     return restoration.denoise_tv_chambolle(image, weight=sigma, channel_axis=-1)
 
 
 def non_local_means(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Buades et al. (2005), with 5 x 5 patches and a cut-off of 0.8 sigma."""
+    """Non-local means (Buades et al. 2005), with 5 x 5 patches and a cut-off of 0.8 sigma."""
     if sigma <= 0:
         return image
     smooth = restoration.denoise_nl_means(
         image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, channel_axis=-1
     )
-    return smooth.reshape(image.shape)  # it drops a single channel
+    return smooth.reshape(image.shape)  # scikit-image drops a single channel
 
 
 def wavelet(image: np.ndarray, sigma: float) -> np.ndarray:
-    """BayesShrink soft thresholding of Chang et al. (2000)."""
+    """Soft thresholding of wavelet coefficients by BayesShrink (Chang et al. 2000)."""
     if sigma <= 0:
         return image
     with warnings.catch_warnings():
-        # On images of a few pixels every coefficient is at the boundary: that is as it is.
+        # In images of a few pixels every coefficient touches the boundary; the warning does not help.
         warnings.filterwarnings("ignore", "Level value of", UserWarning)
         return restoration.denoise_wavelet(image, sigma=sigma, channel_axis=-1)
 
@@ -52,9 +52,13 @@ BASELINES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """One of `BASELINES`, for batches, with its name in tables.
+    """One of `BASELINES`, applied to batches.
 
-    Called with (noisy [N, H, W, C], sigma=...), it returns estimates, as `denoise`.
+    A call with (noisy [N, H, W, C], sigma=...) returns estimates, as `denoise` does.
+
+    Attributes:
+        name: key in `BASELINES`.
+        label: name in tables.
     """
 
     name: str
@@ -68,7 +72,7 @@ _LABELS = {"non_local_means": "non-local means"}
 
 
 def denoisers() -> dict[str, Callable[..., np.ndarray]]:
-    """Return all of them: name -> function of (noisy [N, H, W, C], sigma=...) to estimates."""
+    """Return all baselines, as `Kind.baselines` does: name -> function of (noisy, sigma=...)."""
     return {name: Baseline(name, _LABELS.get(name, name.replace("_", " "))) for name in BASELINES}
 
 
@@ -77,8 +81,8 @@ def denoise(name: str, noisy: np.ndarray, *, sigma: float) -> np.ndarray:
 
     Args:
         name: one of `BASELINES`.
-        noisy: images on the [0, 1] scale; noise may lead outside.
-        sigma: standard deviation of the noise on that scale; for noise that is not Gaussian, the
+        noisy: images on the [0, 1] scale; noisy values may lie outside.
+        sigma: standard deviation of the noise on that scale. For noise that is not Gaussian, the
             root mean square of what it adds.
     """
     return np.stack([BASELINES[name](image, sigma) for image in noisy.astype(np.float64)])

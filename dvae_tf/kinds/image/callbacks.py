@@ -1,4 +1,4 @@
-"""Images shown while training."""
+"""A callback that shows images during training."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ class ImageGrid(keras.callbacks.Callback):
     Args:
         clean: images [N, H, W, C] in [0, 1].
         noisy: the same images, corrupted.
-        directory: where `denoising-EPOCH.png` goes; None writes none.
-        log_dir: where TensorBoard's events go; None writes none.
+        directory: directory for `denoising-EPOCH.png`; None writes no files.
+        log_dir: directory for TensorBoard's events; None writes none.
         every: epochs between grids.
     """
 
@@ -43,7 +43,7 @@ class ImageGrid(keras.callbacks.Callback):
         if self.log_dir is not None:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(self.log_dir)
-            # Bare images, a row of each kind: a figure would take longer than a short epoch.
+            # Three rows of bare images: drawing a figure would take longer than a short epoch.
             rows = [np.concatenate(images, axis=1) for images in (self.clean, self.noisy, denoised)]
             grid = np.clip(np.concatenate(rows), 0, 1)[np.newaxis]
             with self._writer.as_default():

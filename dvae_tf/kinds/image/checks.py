@@ -1,4 +1,4 @@
-"""The check of images that are passed to a model."""
+"""Checks of the images that are passed to a model."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,13 @@ def as_images(x, model=None, *, clean: bool = False) -> tf.Tensor:
 
     Args:
         x: images.
-        model: a Keras model that takes them; their size must be that of its input, where it has one.
-        clean: whether values outside [0, 1] are refused. In a graph there are none to look at.
+        model: a Keras model that takes them. If its input has a fixed size, they must have it.
+        clean: whether to refuse values outside [0, 1]. Symbolic tensors of a graph have no values.
 
     Raises:
-        TypeError: if they are no array.
-        ValueError: if they are not floats, whose scale would be unknown, or not such images.
+        TypeError: if `x` is a dictionary.
+        ValueError: if they are not floats, have the wrong shape, or `clean` values are out of range.
+            Integers are refused because their scale would be a guess.
     """
     if isinstance(x, Mapping):
         raise TypeError(
@@ -33,7 +34,7 @@ def as_images(x, model=None, *, clean: bool = False) -> tf.Tensor:
 
 
 def check(images: np.ndarray | tf.Tensor, model=None, *, clean: bool = False) -> None:
-    """Refuse an array or a tensor as `as_images` does, without a copy."""
+    """Make the checks of `as_images` on an array or a tensor, without copying it."""
     dtype = tf.as_dtype(images.dtype)
     if not dtype.is_floating:
         remedy = (
@@ -61,7 +62,7 @@ def _check_shape(shape: tf.TensorShape, expected) -> None:
     if isinstance(expected, tuple) and not shape[1:].is_compatible_with(expected[1:]):
         size = " x ".join(str(length or "any") for length in expected[1:])
         raise ValueError(
-            f"Images must be {size}, height, width and channels of the model's input. "
+            f"Images must be {size} (height, width, channels), as the model's input is. "
             f"Received: shape {tuple(shape)}. Resize them, or make a model for them."
         )
 
@@ -69,7 +70,7 @@ def _check_shape(shape: tf.TensorShape, expected) -> None:
 def _check_values(images: np.ndarray) -> None:
     if not images.size:
         return
-    low, high = float(images.min()), float(images.max())  # NaN if there is one
+    low, high = float(images.min()), float(images.max())  # NaN if any value is
     if low >= 0 and high <= 1:
         return
     if not math.isfinite(high - low):

@@ -1,4 +1,4 @@
-"""Images from files that people bring: .npz, .npy, and folders of image files."""
+"""Images from a user's files: .npz, .npy, and folders of image files."""
 
 import os
 from collections.abc import Sequence
@@ -62,7 +62,10 @@ def load_npy(path: Path) -> tuple[Examples, None]:
 
 
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, an .npy under the key "". Nothing in it is ever executed."""
+    """Return the arrays of a file by name; the array of an .npy is called "".
+
+    Pickles are refused, so that no code in the file runs.
+    """
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
@@ -83,7 +86,7 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_folder(path: Path) -> tuple[Examples, None]:
-    # What begins with a dot is some system's own, whatever its suffix.
+    # Names that begin with a dot belong to the operating system, whatever their suffix.
     found = [
         p
         for p in path.rglob("*")
@@ -96,7 +99,7 @@ def load_folder(path: Path) -> tuple[Examples, None]:
             f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any"
             + (f", but with {others}. Convert images to one of these." if others else ".")
         )
-    # Images in sub-folders are labelled by them.
+    # Sub-folders are labels.
     labels = None
     if all(file.parent != path for file in files):
         _, labels = np.unique([file.parent.name for file in files], return_inverse=True)
@@ -104,13 +107,21 @@ def load_folder(path: Path) -> tuple[Examples, None]:
 
 
 def checked(images: np.ndarray, where: str) -> np.ndarray:
-    """Return images as uint8 or float32 [N, H, W, C], or say what is wrong with them."""
+    """Return images as uint8 or float32 [N, H, W, C].
+
+    Args:
+        images: array [N, H, W] or [N, H, W, C].
+        where: the place they come from, for messages.
+
+    Raises:
+        DatasetError: if shape, dtype or values are wrong.
+    """
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape:
         raise DatasetError(
             f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
-            f"none of them 0. Received: shape {images.shape}. Reshape flat vectors first."
+            f"without zeros. Received: shape {images.shape}. Reshape flat vectors first."
         )
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * pixels.WHITE
@@ -142,12 +153,12 @@ def checked(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def image_files(files: Sequence[Path]) -> Streamed:
-    """Return the images of files of one size, uint8 [N, H, W, C].
+    """Return the images in files, all of one size: uint8 [N, H, W, C].
 
-    Every header is read, and of each kind of header one file is decoded.
+    All headers are read. Only one file for each distinct header is decoded.
 
     Raises:
-        DatasetError: if an image has another shape than the first one, or a header is damaged.
+        DatasetError: if one of these files is damaged, or has another shape than the first file.
     """
     keys = np.array([os.fsencode(file) for file in files])
     first = read_row(_read_image, keys[0], os.fsdecode)
@@ -160,17 +171,17 @@ def image_files(files: Sequence[Path]) -> Streamed:
 
 
 def _kind(file: Path) -> tuple | None:
-    """Return what a header says of the shape of its image; None if Pillow cannot read it."""
+    """Return what a file's header says about the image's shape; None if Pillow cannot read it."""
     import PIL.Image
 
     try:
         with PIL.Image.open(file) as image:
             return image.format, image.mode, image.size, "transparency" in image.info
-    except Exception:  # Pillow raises many types on a damaged file; TensorFlow will say what it is
+    except Exception:  # Pillow raises many types on a damaged file; decoding says why
         return None
 
 
 def _read_image(path: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
     channels = tf.shape(image)[-1]
-    return image[..., : channels - (channels + 1) % 2]  # an alpha channel is no part of the picture
+    return image[..., : channels - (channels + 1) % 2]  # drop the alpha channel

@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 28, 20
 
 
 class FreyFaces(tfds.core.GeneratorBasedBuilder):
-    """The frames in the order of the video, with their index: neighbours are nearly equal."""
+    """The frames in the order of the video, with their index. Neighbours are nearly equal."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -32,7 +32,7 @@ class FreyFaces(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        # `dl_manager.manual_dir` insists on a directory; here it is only the first place to look.
+        # `dl_manager.manual_dir` would raise without a directory. Here a manual download is optional.
         path = dl_manager._manual_dir / FILE_NAME if dl_manager._manual_dir else None
         if path is None or not path.exists():
             path = dl_manager.download(URL)

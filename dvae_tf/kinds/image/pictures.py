@@ -11,7 +11,7 @@ _IMAGE_INCHES = 0.72
 
 
 def _show(axes, image: np.ndarray, **kwargs) -> None:
-    """Draw an image [H, W, C] in [0, 1]; grey where C is not 3. Values outside are clipped."""
+    """Draw an image [H, W, C], clipped to [0, 1]; if C is not 3, its first channel in grey."""
     image = np.clip(image, 0.0, 1.0)
     pixels = image if image.shape[-1] == 3 else image[..., 0]
     axes.imshow(pixels, **({"cmap": "gray", "vmin": 0, "vmax": 1} | kwargs))
@@ -68,14 +68,14 @@ def encoder_filters(weights: np.ndarray, *, num_filters: int = 100) -> Figure:
 
     Args:
         weights: [H, W, C, units]. Channels are averaged.
-        num_filters: how many units to show, those of the largest norm first.
+        num_filters: how many units to show; the largest norms come first.
     """
     weights = weights.mean(axis=2)
     strongest = np.argsort(-np.linalg.norm(weights, axis=(0, 1)))[:num_filters]
     shown = weights[..., strongest]
     limit = float(np.quantile(np.abs(shown), 0.999)) or 1.0
     columns = min(20, len(strongest))
-    # NaN, the gap, is drawn in white.
+    # The gaps are NaN, which matplotlib leaves white.
     mosaic = _mosaic(np.moveaxis(shown, -1, 0)[..., np.newaxis], columns, gap=1, fill=np.nan)
     aspect = mosaic.shape[0] / mosaic.shape[1]
     figure = Figure(figsize=(10, 9 * aspect + 0.5), layout="constrained")
@@ -112,7 +112,7 @@ def latent_manifold(images: np.ndarray, latents: np.ndarray) -> Figure:
 
 
 def strips(images: np.ndarray, *, title: str, labels: Sequence[str] = ()) -> Figure:
-    """Show sequences of images [N, steps, H, W, C], one a row, from left to right."""
+    """Show sequences of images [N, steps, H, W, C], one in each row, from left to right."""
     steps, height = images.shape[1:3]
     mosaic = _mosaic(images.reshape(-1, *images.shape[2:]), steps, gap=1, fill=1.0)
     aspect = mosaic.shape[0] / mosaic.shape[1]
@@ -128,7 +128,7 @@ def strips(images: np.ndarray, *, title: str, labels: Sequence[str] = ()) -> Fig
 
 
 def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
-    """Draw a finished training, as `Kind.run_figures`."""
+    """Draw the figures of a finished run; see `Kind.run_figures`."""
     drawn = {
         "denoising": denoising_grid(
             arrays["clean"], arrays["noisy"], arrays["denoised"], title=title
@@ -147,7 +147,7 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
 
 
 def of_evaluation(arrays: Mapping[str, Any]) -> dict[str, Figure]:
-    """Draw the images of an evaluation, as `Kind.evaluation_figures`."""
+    """Draw the images of an evaluation; see `Kind.evaluation_figures`."""
     low, high = arrays["traversal_values"][[0, -1]]
     names = ("random_input", "random_output", "attack_input", "attack_output")
     drawn = {

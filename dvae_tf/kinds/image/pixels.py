@@ -1,11 +1,11 @@
-"""The 8-bit scale of stored pixels. Nobody else knows that white is 255."""
+"""The 8-bit scale of stored pixels. No other module knows that white is 255."""
 
 import numpy as np
 import tensorflow as tf
 
 WHITE = 255
 LEVELS = WHITE + 1
-STEP = 1 / WHITE  # between neighbouring grey levels on the [0, 1] scale
+STEP = 1 / WHITE  # the distance of neighbouring grey levels, on the [0, 1] scale
 
 
 def as_float(stored) -> np.ndarray:
@@ -17,21 +17,21 @@ def as_float(stored) -> np.ndarray:
 
 
 def as_float_in_graph(stored: tf.Tensor) -> tf.Tensor:
-    """Return stored images as float32 in [0, 1]."""
+    """Return stored images, a tensor, as float32 in [0, 1]."""
     images = tf.cast(stored, tf.float32)
     return images / float(WHITE) if stored.dtype == tf.uint8 else images
 
 
 def above(images: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
-    """Return stored binary images: white where a pixel in [0, 1] is above the limit."""
+    """Return stored binary images, white where a pixel exceeds the limit, given on [0, 1]."""
     return (as_float(images) > limit).astype(np.uint8) * WHITE
 
 
 def in_8_bits(value: float) -> str:
-    """Return a number on the [0, 1] scale in words people use: "25.5/255"."""
+    """Write a number on the [0, 1] scale in the familiar units of 8 bits: "25.5/255"."""
     return f"{value * WHITE:.3g}/{WHITE}"
 
 
 def has_8_bit_scale(low: float, high: float) -> bool:
-    """Whether values from `low` to `high` look 8-bit, rather than a little above 1."""
+    """Return whether values from `low` to `high` look like 8 bits, not just slightly above 1."""
     return low >= 0 and 1.5 < high <= WHITE

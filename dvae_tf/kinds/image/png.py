@@ -1,7 +1,7 @@
-"""PNG files in and out of a served model: the signature `denoise_png`.
+"""The signature `denoise_png` of a served model: image files in, PNG files out.
 
-Files have 8 bits a channel. A model of two channels has no such signature: no PNG holds two colour
-channels.
+Files have 8 bits a channel. A model of two channels lacks this signature, because a PNG cannot hold
+two colour channels.
 """
 
 import io
@@ -16,7 +16,7 @@ from dvae_tf.kinds.image import pixels
 _CHANNELS = (1, 3, 4)  # what a PNG can hold
 _INPUT = "image_bytes"
 
-# name -> what it holds, and its least and greatest value where there is one.
+# Tensor -> its meaning, and [least value, greatest value] or None.
 MEANINGS: dict[str, tuple[str, list[float | None]]] = {
     _INPUT: ("PNG or JPEG files", [None, None]),
     "denoised_bytes": ("PNG files of the denoised images", [None, None]),
@@ -26,7 +26,7 @@ MEANINGS: dict[str, tuple[str, list[float | None]]] = {
 def signatures(
     denoise: Callable, spec: tf.TensorSpec
 ) -> dict[str, tuple[Callable, dict[str, tf.TensorSpec]]]:
-    """Return `denoise_png`, as `Kind.signatures` does; nothing where a PNG cannot hold the images."""
+    """Return `denoise_png`, as `Kind.signatures` does; empty if a PNG cannot hold the images."""
     shape = spec.shape[1:]
     if shape[-1] not in _CHANNELS:
         return {}
@@ -38,7 +38,7 @@ def signatures(
     def denoise_png(image_bytes):
         image_bytes = tf.ensure_shape(image_bytes, [None])
         row = tf.TensorSpec(shape, tf.float32)
-        # One after the other: a small file may decode to a very large image before it is refused.
+        # One at a time: a small file may decode to a very large image before it is refused.
         images = tf.map_fn(decode, image_bytes, parallel_iterations=1, fn_output_signature=row)
         clipped = tf.clip_by_value(denoise(images)["denoised"], 0.0, 1.0)
         levels = tf.cast(tf.round(clipped * pixels.WHITE), tf.uint8)
@@ -49,7 +49,7 @@ def signatures(
 
 
 def inputs(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return images as the files that `denoise_png` takes; nothing where a PNG cannot hold them."""
+    """Return images as the files that `denoise_png` takes; empty if a PNG cannot hold them."""
     if images.shape[-1] not in _CHANNELS:
         return {}
     levels = np.round(images * pixels.WHITE).astype(np.uint8)
@@ -57,19 +57,23 @@ def inputs(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def tolerance(rounding: float) -> dict[str, float]:
-    """Return how far files may differ, in grey levels: one is lost where rounding goes elsewhere."""
+    """Return how far files may differ, in grey levels; rounding alone may shift a pixel by one.
+
+    Args:
+        rounding: how far outputs on the [0, 1] scale may differ because of 16-bit layers.
+    """
     return {"relative": 0.0, "absolute": 1.0 + pixels.WHITE * rounding}
 
 
 def check_sizes(inputs: Mapping[str, tf.Tensor], spec: tf.TensorSpec) -> None:
-    """Refuse files of another size by what they say of themselves, before they are decoded.
+    """Refuse files of another size by their headers, before they are decoded.
 
     Args:
-        inputs: of a signature, by name.
-        spec: of a batch of the model's images.
+        inputs: tensors by name.
+        spec: spec of a batch of the model's images.
 
     Raises:
-        ValueError: in one line.
+        ValueError: if a file has another size; the message is one line.
     """
     if _INPUT not in inputs:
         return
@@ -79,11 +83,11 @@ def check_sizes(inputs: Mapping[str, tf.Tensor], spec: tf.TensorSpec) -> None:
     for index, content in enumerate(inputs[_INPUT].numpy()):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of decompression bombs: this is their check
+                warnings.simplefilter("ignore")  # Pillow warns of large images; we check the size
                 size = Image.open(io.BytesIO(content)).size
         except Image.DecompressionBombError as error:
             raise ValueError(f"`{_INPUT}` must hold small images: {error}") from error
-        except Exception:  # Pillow raises many types; TensorFlow will say what is wrong
+        except Exception:  # Pillow raises many types; decoding the file will say what is wrong
             continue
         if size != (width, height):
             raise ValueError(

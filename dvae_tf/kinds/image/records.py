@@ -1,4 +1,4 @@
-"""Images of TensorFlow Datasets: read at once, or streamed from the records on disk."""
+"""Images from TensorFlow Datasets, read at once or streamed from the records on disk."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dvae_tf.streamed import DatasetError, Streamed, first_line, read_row
 
 
 def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Examples | None]:
-    # Importing TFDS takes seconds: only those who use it pay.
+    # Importing TFDS takes seconds, so only its users pay for it.
     import tensorflow_datasets as tfds
 
     try:
@@ -46,7 +46,7 @@ def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Example
     except Exception as error:
         raise DatasetError(
             f"{name} could not be prepared in {builder.data_dir} ({first_line(error)}). Check the "
-            "network, or name the directory where it is prepared by `data_dir` or TFDS_DATA_DIR."
+            "network, or set `data_dir` or TFDS_DATA_DIR to the directory that holds it."
         ) from error
     if "train" not in splits:
         raise DatasetError(f"The data set must have a split `train`. Received: {name!r}.")
@@ -54,7 +54,7 @@ def load(name: str, data_dir: str | None, cache: str) -> tuple[Examples, Example
 
 
 def _decoded_bytes(builder, splits: list[str]) -> int:
-    """Return the bytes of all images, if they have one shape."""
+    """Return the size of all images in bytes, decoded, assuming that they have one shape."""
     image = builder.info.features["image"]
     shape = image.shape
     if None in shape:
@@ -69,7 +69,7 @@ def _stream_tfds(builder, split: str) -> Examples:
     images = columns["image"]
     if images.dtype != np.uint8 or len(images.shape) != 4:
         raise DatasetError(
-            "Images that are streamed must be uint8 [height, width, channels]. Received: "
+            "Streamed images must be uint8 [height, width, channels]. Received: "
             f"{images.dtype} {list(images.shape[1:])} in {builder.name}. Choose cache='memory'."
         )
     return images, columns.get("label")
@@ -88,7 +88,7 @@ def _read_tfds(builder, split: str) -> Examples:
         if len(shapes) > 1:
             raise DatasetError(
                 f"All images must have one size. Received: {len(shapes)} sizes in {builder.name}, "
-                f"{' and '.join(map(str, sorted(shapes)[:2]))} among them."
+                f"such as {' and '.join(map(str, sorted(shapes)[:2]))}."
             )
         columns = {key: np.stack([example[key] for example in examples]) for key in keys}
     else:
@@ -98,7 +98,7 @@ def _read_tfds(builder, split: str) -> Examples:
 
 
 def require_network(url: str) -> None:
-    """Raise OSError at once when `url` cannot be reached: TFDS would retry for minutes."""
+    """Raise OSError at once if `url` cannot be reached; TFDS itself would retry for minutes."""
     import requests
 
     try:
@@ -110,17 +110,22 @@ def require_network(url: str) -> None:
 def tfds_columns(builder, split: str, names: Sequence[str]) -> dict[str, Streamed]:
     """Return features of a split of TensorFlow Datasets, in the order in which TFDS reads it.
 
-    TFRecord files have no index: one is made from the lengths that precede the records. Their
-    checksums are not compared.
+    TFRecord files have no index, so the lengths before the records serve to build one. Checksums are
+    not verified.
+
+    Args:
+        builder: of TensorFlow Datasets.
+        split: name of the split.
+        names: names of the features.
 
     Raises:
-        DatasetError: if the split is not in whole TFRecord files.
+        DatasetError: if the split is not stored in TFRecord files, or a file is cut off.
     """
     import tensorflow_datasets as tfds
 
     if builder.info.file_format.value != "tfrecord":
         raise DatasetError(
-            "A data set of TensorFlow Datasets must lie in tfrecord files to be streamed. Received: "
+            "TensorFlow Datasets must store a data set as tfrecord files to stream it. Received: "
             f"{builder.info.file_format.value} for {builder.name}. Prepare it in another `data_dir`."
         )
     files, spans = [], []
@@ -132,7 +137,7 @@ def tfds_columns(builder, split: str, names: Sequence[str]) -> dict[str, Streame
                 f"{files[-1]} must hold {instruction.examples_in_shard} whole records. "
                 f"Received: {len(spans[-1])}. Prepare {builder.name} again."
             )
-    # TFDS takes 16 records in turn from each of 16 files, unless their order has a meaning.
+    # TFDS interleaves 16 files in blocks of 16 records, unless the order of the records matters.
     ends = np.cumsum([len(rows) for rows in spans])
     starts = ends - [len(rows) for rows in spans]
     order = tf.data.Dataset.from_tensor_slices((starts, ends)).interleave(
@@ -164,9 +169,10 @@ def tfds_columns(builder, split: str, names: Sequence[str]) -> dict[str, Streame
 
 
 def _records(path: str, number: int) -> np.ndarray:
-    """Return (number of the file, offset, length) of each whole record, int64 [N, 3].
+    """Return (number of the file, offset, length) of each complete record, int64 [N, 3].
 
-    A record is its length in 8 bytes, a checksum in 4, the content, and a checksum in 4.
+    A record is made of its length (8 bytes), a checksum (4 bytes), the content, and another checksum
+    (4 bytes).
     """
     spans, position, size = [], 0, os.path.getsize(path)
     with open(path, "rb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Data sets of images by name or path, with the options that suit each of them."""
+"""Data sets of images by name or path, with default options for each of them."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from dvae_tf.streamed import DatasetError, first_line
 _MAX_CHANNELS = 4  # of a PNG
 _FILES = {".npz": files.load_npz, ".npy": files.load_npy}
 
-# What suits a data set where a user says nothing. `noise_levels` is by kind of noise.
+# Default options of each data set. `noise_levels` maps a noise to its default level.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "digits": {
         "noise": "salt_pepper",
@@ -48,7 +48,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def reads(name: str) -> bool:
-    """Whether `load` knows a data set of this name, or the kind of file that lies at this path."""
+    """Return whether `load` knows the name, or can read the file or folder at this path."""
     if name in DEFAULTS or name.startswith("tfds:"):
         return True
     path = _path(name)
@@ -56,10 +56,10 @@ def reads(name: str) -> bool:
 
 
 def load(name: str, *, data_dir: str | None, cache: str) -> Source:
-    """Load a data set whose images may be streamed, all of them or none.
+    """Load a data set; its images are either all in memory or all streamed.
 
     Raises:
-        DatasetError: if it is missing, damaged, or holds no images in range.
+        DatasetError: if it is missing or damaged, or its images are unsuitable or out of range.
     """
     if name == "digits":
         return Source(name, _load_digits())
@@ -80,16 +80,16 @@ def load(name: str, *, data_dir: str | None, cache: str) -> Source:
 
 
 def _path(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # which leaves an unknown ~user as it is
+    return Path(os.path.expanduser(name))  # leaves an unknown ~user unchanged
 
 
 def _checked(source: Source) -> Source:
-    """Refuse images of more channels than a picture has."""
+    """Refuse images of more than four channels: the array probably has its axes in another order."""
     shape = tuple(source.train[0].shape)
     if shape[-1] <= _MAX_CHANNELS:
         return source
     is_first = shape[1] <= _MAX_CHANNELS
-    remedy = "Transpose [N, channels, height, width]." if is_first else "Choose some of them."
+    remedy = "Transpose [N, channels, height, width]." if is_first else "Choose up to four."
     raise DatasetError(
         f"Images of {source.name} must have at most {_MAX_CHANNELS} channels, the last axis. "
         f"Received: shape {shape}. {remedy}"
@@ -132,5 +132,5 @@ def _load_frey(data_dir: str | None) -> np.ndarray:
 
 
 def _is_writable(directory: Path) -> bool:
-    """Whether files may be made there; without write permission not by the superuser either."""
+    """Return whether files can be created there. Even the superuser needs the owner's write bit."""
     return bool(directory.stat().st_mode & stat.S_IWUSR) and os.access(directory, os.W_OK)
