@@ -28,6 +28,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from dvae_tf import DVAE, corruptions, networks, serve
+from dvae_tf.kinds.kind import AnyKind
 from dvae_tf.serving import export
 from dvae_tf.serving.models import ModelDirectory
 
@@ -379,7 +380,7 @@ def test_a_version_that_was_damaged_is_tried_again_when_it_is_whole(exported, tm
 
 def test_other_kinds_of_data_are_served_without_a_page(tmp_path):
     keras.utils.set_random_seed(1)
-    model = DVAE(*networks.mlp((5,), 2, "gaussian", hidden=(8,)))
+    model = DVAE(*networks.mlp((5,), 2, "gaussian", hidden=(8,)), kind=AnyKind())
     export.export(model, tmp_path, version=1)
     vector = [0.1, 0.2, 0.3, 0.4, 0.5]
     with server(tmp_path) as url:

@@ -33,6 +33,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import check
+
+pytestmark = pytest.mark.slow
 version_dir = Path({version!r})
 """
 
@@ -56,8 +58,6 @@ def run(signature, inputs):
 """,
     "c_api": """
 import c_api
-
-pytestmark = pytest.mark.slow
 session = c_api.Session(version_dir)
 run = session.run
 """,
