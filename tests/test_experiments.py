@@ -112,6 +112,7 @@ def done(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 class TestRunner:
     @staticmethod
     def numbers(path, of):
@@ -616,6 +617,7 @@ class TestBounds:
         found = [row["mean"] for row in bounds.linear_gaussian(50)[1] if row["quantity"] == "log_p"]
         assert found == pytest.approx([expected] * len(bounds.LEVELS), abs=1e-4)
 
+    @pytest.mark.slow
     def test_other_runs_are_refused(self, done, tmp_path, capsys):
         for run_dir, part in (
             (done / "runs" / "tiny" / "dae-20-0", "on digits"),
