@@ -268,7 +268,7 @@ class TestFiles:
             "must have at least 3 images": good[:2],
             "Received: complex128": good + 1j,
             r"shape \(10, 1, 4, 5\)\. Transpose \[N, channels": np.full((10, 1, 4, 5), 0.5),
-            r"shape \(10, 8, 4, 5\)\. Choose some": np.full((10, 8, 4, 5), 0.5),
+            r"shape \(10, 8, 4, 5\)\. Choose up to four": np.full((10, 8, 4, 5), 0.5),
             r"values from 0\.5 to 1\.0000001\d*\. Rescale": np.append(
                 good[:9], good[:1] * 2.0000002, 0
             ),

@@ -21,6 +21,8 @@ from tensorflow_probability import distributions as tfd
 from dvae_tf import DVAE, corruptions, layers, networks
 from dvae_tf.serving import export
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (6, 5, 1)
 
 PREAMBLE = """
@@ -33,8 +35,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import check
-
-pytestmark = pytest.mark.slow
 version_dir = Path({version!r})
 """
 
