@@ -84,6 +84,18 @@ class TestSplits:
             dataset.limited(0)
 
 
+def test_held_out_draws_do_not_depend_on_the_seed_of_the_run(write_npz):
+    """Runs of several seeds are validated and tested on the same binary images."""
+    grey = np.random.default_rng(0).random((50, 3, 3, 1)).astype(np.float32)
+    dataset = datasets.load(write_npz(images=grey))
+    for how in ("static", "dynamic"):
+        first, second = (dataset.binarized(how, seed=seed) for seed in (0, 1))
+        np.testing.assert_array_equal(first.validation.images, second.validation.images)
+        np.testing.assert_array_equal(first.test.images, second.test.images)
+        assert np.any(first.validation.images != first.test.images)
+        assert np.all(first.train.images == second.train.images) == (how == "dynamic")
+
+
 class TestTrainingBatches:
     def test_every_example_once_an_epoch_in_another_order(self):
         # String labels are no matter: they are not in the stream.
