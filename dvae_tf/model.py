@@ -11,6 +11,7 @@ from dvae_tf.evidence import importance_sampling
 from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior, StandardNormal
+from dvae_tf.running_means import RunningMeans
 
 # Arguments that are serialised as Keras objects.
 _OBJECTS = ("encoder", "decoder", "corruption", "test_corruption", "prior", "kind")
@@ -47,33 +48,6 @@ class Denoised(NamedTuple):
 
     mean: Example
     stddev: Example
-
-
-class _RunningMeans(keras.metrics.Metric):
-    """Weighted means of several values, kept in one variable.
-
-    One variable for each value would slow a short training step down by a twentieth.
-    """
-
-    def __init__(self, value_names: tuple[str, ...]):
-        super().__init__(name="loss")  # `evaluate` returns it first
-        self._value_names = value_names
-        self._totals = self.add_weight(
-            shape=(len(value_names) + 1,), initializer="zeros", dtype="float32", name="totals"
-        )
-
-    @property
-    def count(self) -> tf.Tensor:
-        """The sum of the weights so far."""
-        return self._totals[-1]
-
-    def update_state(self, values, sample_weight):
-        weight = tf.cast(sample_weight, tf.float32)
-        self._totals.assign_add(weight * tf.stack([*values, 1.0]))
-
-    def result(self) -> dict[str, tf.Tensor]:
-        means = tf.math.divide_no_nan(self._totals[:-1], self.count)
-        return dict(zip(self._value_names, tf.unstack(means), strict=True))
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
@@ -201,7 +175,7 @@ class DVAE(keras.Model):
         self.kl_weight = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="kl_weight"
         )
-        self._logged = _RunningMeans(("loss", *BoundTerms._fields[1:]))
+        self._logged = RunningMeans(("loss", *BoundTerms._fields[1:]))
 
     # ---- the bound ----
 
