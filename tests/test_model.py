@@ -296,7 +296,9 @@ def test_stock_callbacks_work_together(images, tmp_path):
     assert isinstance(best, DVAE)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_backup_and_restore_continues_as_if_never_stopped(policy, images, tmp_path):
     """All randomness follows from (seed, step), so that Keras' own callback resumes exactly."""
 
@@ -362,7 +364,10 @@ def test_trains_from_unbuilt_subclassed_networks(images):
 @pytest.mark.parametrize(
     "kwargs",
     [
-        {"corruption": corruptions.Poisson((0.1, 0.3)), "likelihood": "gaussian"},
+        pytest.param(
+            {"corruption": corruptions.Poisson((0.1, 0.3)), "likelihood": "gaussian"},
+            marks=pytest.mark.slow,
+        ),
         {
             "objective": "iwae",
             "num_corruptions": 2,
@@ -449,6 +454,7 @@ def test_train_on_batch_eagerly(images):
     assert np.isfinite(model.test_on_batch(images)).all()
 
 
+@pytest.mark.slow
 def test_importing_the_package_is_enough_to_load(images, tmp_path):
     make_model().save(tmp_path / "model.keras")
     code = "import sys, dvae_tf, keras; keras.models.load_model(sys.argv[1]).summary()"

@@ -202,6 +202,7 @@ def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch):
 class TestValidateEvery:
     WORDS = ("--limit", "150", "--hidden", "8")
 
+    @pytest.mark.slow
     def test_leaves_out_the_epochs_between(self, tmp_path):
         histories = []
         for every in ("3", "1"):
@@ -259,6 +260,7 @@ def test_flags_combine(arguments, tmp_path):
     assert train.main([*words, "--run-dir", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 def test_trains_on_colour_images_of_odd_size(tmp_path, rng, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = rng.integers(0, 256, (31, 9, 7, 3)).astype(np.uint8)
@@ -292,6 +294,7 @@ def test_a_streamed_run_is_that_in_memory(folder, tmp_path, capsys):
 
 
 # The failed run never closes its history; a process would end here.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_streamed_image_ends_training_in_one_line(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dvae_tf.data.splits._NUM_AVERAGED", 1)  # leaves the others to training
@@ -386,7 +389,7 @@ def bad_data(tmp_path, rng):
         ("--activation sweesh", "must be the name of a Keras activation"),
         (f"--run-dir {'x' * 300}", "(File name too long). Choose another place"),
         ("--activation glu --hidden 8", "glu"),
-        ("--hidden 10000000000", "fits into memory"),
+        pytest.param("--hidden 10000000000", "fits into memory", marks=pytest.mark.slow),
         ("--resume nowhere", "nowhere must be a run directory"),
         ("--run-dir wide.npy/run", "Choose another place"),
         ("--dataset frey --data-dir nowhere", "downloads/manual"),
@@ -428,6 +431,7 @@ def test_a_diverging_run_says_so_and_exports_nothing(tmp_path, capsys):
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_resume_makes_missing_figures_and_export(finished, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(finished[0], run_dir)
