@@ -127,12 +127,18 @@ def as_vectors(z) -> tf.Tensor:
 
 
 def from_vectors(vectors: tf.Tensor, shape):
-    """Undo `as_vectors` for latents of a shape (see `shape_of`): ``[B, L] -> [B, *event]``."""
+    """Return latents of a shape (see `shape_of`) from `as_vectors`: ``[..., L] -> [..., *event]``."""
+
+    def one(x, event):
+        if len(event) == 1:
+            return x
+        return tf.reshape(x, tf.concat([tf.shape(x)[:-1], event], axis=0))
+
     if not isinstance(shape[0], tuple):
-        return tf.reshape(vectors, [-1, *shape])
+        return one(vectors, shape)
     sizes = [int(tf.TensorShape(s).num_elements()) for s in shape]
-    parts = tf.split(vectors, sizes, axis=1)
-    return tuple(tf.reshape(x, [-1, *s]) for x, s in zip(parts, shape, strict=True))
+    parts = tf.split(vectors, sizes, axis=-1)
+    return tuple(one(x, s) for x, s in zip(parts, shape, strict=True))
 
 
 def size_of(shape) -> int:

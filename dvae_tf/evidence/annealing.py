@@ -73,12 +73,13 @@ def annealed_importance_sampling(
     shape = prior.event_shape
     size = latents.size_of(shape)
 
+    tiled = nests.repeat(x, num_chains)
+
     def tempered(beta):
         def log_density(vectors):  # [chains, N, L]
-            z = latents.from_vectors(tf.reshape(vectors, [-1, size]), shape)
-            log_prior = tf.reshape(prior.log_prob(z), [num_chains, count])
-            p = decoder(z).log_prob(nests.repeat(x, num_chains))
-            return log_prior + beta * tf.reshape(p, [num_chains, count])
+            p = decoder(latents.from_vectors(tf.reshape(vectors, [-1, size]), shape))
+            log_reconstruction = tf.reshape(p.log_prob(tiled), [num_chains, count])
+            return prior.log_prob(latents.from_vectors(vectors, shape)) + beta * log_reconstruction
 
         return log_density
 
