@@ -174,7 +174,7 @@ def in_memory(split: Split, num_examples: int | None = None) -> Split:
     Raises:
         DatasetError: if a streamed example cannot be read; the message names it.
     """
-    if not isinstance(split.examples, Streamed):
+    if not split.is_streamed:
         return split.take(slice(num_examples))
     count = len(split)
     kept = min(num_examples or count, max(_MAX_HELD * count // split.examples.nbytes, 1), count)
