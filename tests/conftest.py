@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
+import keras
 import numpy as np
 import pytest
 
@@ -15,6 +16,15 @@ hypothesis.settings.register_profile("long", max_examples=700, deadline=None)
 hypothesis.settings.load_profile("short")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Initial weights are drawn from global generators: the same ones whatever ran before, on any worker.
+def pytest_fixture_setup():
+    keras.utils.set_random_seed(20170204)
+
+
+def pytest_runtest_call():
+    keras.utils.set_random_seed(20170204)
 
 
 @pytest.fixture
