@@ -40,3 +40,11 @@ def test_finds_the_worst_direction_of_a_linear_denoiser(shape, rng):
     largest = np.linalg.svd(matrix, compute_uv=False)[0]
     np.testing.assert_allclose(error, largest * sizes, rtol=0.02)
     assert np.all(error > 1.2 * np.linalg.norm(as_flat(denoise(random)), axis=1))
+
+
+def test_the_error_is_that_against_the_clean_example():
+    """f(x) = x / 2 at x = 1: (1 + d)/2 is farthest from 1 at d < 0; f(1 + d) from f(1) at both."""
+    clean, sizes = np.ones((16, 1), np.float32), np.full(16, 0.5)
+    attacked, random = attacks.projected_gradient(lambda x: x / 2, clean, sizes=sizes)
+    assert {0.5, 1.5} == set(np.round(random.numpy().ravel(), 5).tolist())
+    np.testing.assert_allclose(attacked, 0.5 * clean, rtol=1e-6)

@@ -169,6 +169,25 @@ def test_chain_applies_its_links_in_order(rng):
     assert not np.any(mask_then_gaussian(x, seed=1).numpy() == 0)
 
 
+def test_links_of_a_chain_draw_independently():
+    n = 100_000
+    twice = corruptions.Chain([corruptions.Masking(0.5), corruptions.Masking(0.5)])
+    kept = twice(np.ones((1, n), np.float32), seed=3).numpy().mean()
+    assert abs(kept - 0.25) < 5 * np.sqrt(0.25 * 0.75 / n)
+
+
+def test_levels_are_independent_of_the_noise():
+    """A value is hit where a uniform draw is below its level, another uniform draw: half of all."""
+    n = 100_000
+    kept = corruptions.Masking((0.0, 1.0))(np.ones((n, 1), np.float32), seed=3).numpy().mean()
+    assert abs(kept - 0.5) < 5 * 0.5 / np.sqrt(n)
+
+
+def test_highest_level():
+    assert corruptions.highest(0.3) == 0.3
+    assert corruptions.highest((0.1, 0.4)) == corruptions.highest([0.1, 0.4]) == 0.4
+
+
 @pytest.mark.parametrize("cls", LEVELLED)
 @pytest.mark.parametrize("level", [-0.1, 1.5, float("nan"), (0.1, 2.0), (0.3, 0.1), (0.1,), ()])
 def test_refuses_levels_out_of_range(cls, level):

@@ -1,7 +1,9 @@
+import hashlib
 import zipfile
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.io
 import scipy.stats
@@ -10,9 +12,10 @@ import tensorflow as tf
 from dvae_tf import datasets, randomness
 from dvae_tf import streamed as streamed_module
 from dvae_tf.data import batches as batches_module
+from dvae_tf.data import holding_out
 from dvae_tf.data import splits as splits_module
 from dvae_tf.datasets import DatasetError, Split
-from dvae_tf.kinds.image import frey_faces
+from dvae_tf.kinds.image import frey_faces, records, sources
 
 
 def numbered(count, shape=(2, 3, 1)):
@@ -23,6 +26,12 @@ def numbered(count, shape=(2, 3, 1)):
 
 def numbers(images):
     return np.round(np.asarray(images)[:, 0, 0, 0] * 1000).astype(int)
+
+
+def start_of_hash(*arrays):
+    """The first 16 digits of the SHA-256 of the bytes of arrays, one after the other."""
+    content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def assert_partition(dataset, count):
@@ -82,6 +91,93 @@ class TestSplits:
         assert limited.test is dataset.test
         with pytest.raises(DatasetError, match="`limit` must be an integer of at least 1"):
             dataset.limited(0)
+
+
+class TestWhichExamplesAreHeldOut:
+    """Written down: trained models have seen all others, so that the choice must never change."""
+
+    @pytest.mark.parametrize(
+        ("split", "validation", "test"),
+        [
+            ("random", [2, 11, 26], [4, 10, 21]),
+            ("contiguous", [4, 14, 24], [9, 19, 29]),
+        ],
+    )
+    def test_of_arrays(self, split, validation, test, write_npz, tmp_path):
+        np.save(tmp_path / "x.npy", numbered(30))
+        for path in (write_npz(images=numbered(30)), str(tmp_path / "x.npy")):
+            dataset = datasets.load(path, split=split)
+            assert numbers(dataset.validation.images).tolist() == validation
+            assert numbers(dataset.test.images).tolist() == test
+            kept = [i for i in range(30) if i not in validation + test]
+            assert numbers(dataset.train.images).tolist() == kept
+
+    @pytest.mark.parametrize(("split", "held_out"), [("random", [4, 19]), ("contiguous", [9, 19])])
+    def test_of_arrays_with_a_test_split(self, split, held_out, write_npz):
+        path = write_npz(x_train=numbered(20), x_test=numbered(3))
+        dataset = datasets.load(path, split=split)
+        assert numbers(dataset.validation.images).tolist() == held_out
+        assert numbers(dataset.test.images).tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize(
+        ("split", "size", "digests"),
+        [
+            ("random", 5000, ["55ad26621306ab66"]),  # MNIST, which has a test split
+            ("random", None, ["09046e847cad8e8e", "2781eecc8e0f5506"]),  # digits
+            ("contiguous", None, ["31b731db25477e4d", "91c101e849bcdfcf"]),  # Frey Faces
+            ("random", None, ["879ebd10e3d6c8b9", "88296e5e435d0f4f"]),
+        ],
+        ids=["mnist", "digits", "frey", "frey random"],
+    )
+    def test_of_the_data_of_record(self, split, size, digests, request):
+        name = request.node.callspec.id
+        count = {"mnist": 60_000, "digits": 1797}.get(name, frey_faces.NUM_FRAMES)
+        places = np.arange(count)
+        own = Split(np.zeros((1, 1, 1, 1)), places[:1]) if size else None
+        everything = Split(np.zeros((count, 1, 1, 1)), places)
+        dataset = holding_out.divide(name, everything, own, split, size)
+        held_out = [dataset.validation] if size else [dataset.validation, dataset.test]
+        assert [start_of_hash(s.labels.astype("<i8")) for s in held_out] == digests
+
+    def test_mnist_holds_out_five_thousand_at_random(self, monkeypatch):
+        examples = numbered(5), None
+        monkeypatch.setattr(records, "load", lambda name, data_dir, cache: (examples, examples))
+        source = sources.load("mnist", data_dir=None, cache="auto")
+        assert (source.num_held_out, source.order) == (5000, "random")
+
+    def test_of_digits(self):
+        dataset = datasets.load("digits")
+        assert dataset.validation.labels[:8].tolist() == [2, 0, 8, 4, 0, 2, 3, 3]
+        assert dataset.test.labels[:8].tolist() == [2, 3, 8, 8, 7, 3, 1, 0]
+        assert dataset.digest() == "cf303cd50366f813"
+
+    def test_of_folders(self, tmp_path, rng):
+        """Files are in the order of their names, part by part and capitals first."""
+        names = "10.png 9.png B.png _.png a/0.png a/1.png a-b/0.png a.b/0.png b.png é.png".split()
+        for index in rng.permutation(len(names)):  # whatever order the directory gives them in
+            path = tmp_path / names[index]
+            path.parent.mkdir(exist_ok=True)
+            keras.utils.save_img(path, np.full((4, 4, 1), index), scale=False)
+        dataset = datasets.load(str(tmp_path))
+        splits = (dataset.train, dataset.validation, dataset.test)
+        found = [s.images[:, 0, 0, 0].tolist() for s in splits]
+        assert found == [[0, 1, 2, 3, 5, 7, 8, 9], [4], [6]]
+
+
+def test_digest_covers_every_array_of_every_split(rng):
+    arrays = {
+        name: (rng.random((2, 3, 3, 1), np.float32), rng.integers(0, 9, 2))
+        for name in ("train", "validation", "test")
+    }
+
+    def digest(arrays):
+        return datasets.Dataset("x", **{k: Split(*v) for k, v in arrays.items()}).digest()
+
+    known = digest(arrays)
+    assert known == start_of_hash(*(array for pair in arrays.values() for array in pair))
+    for name, (images, labels) in arrays.items():
+        assert digest(arrays | {name: (images, labels + 1)}) != known
+        assert digest(arrays | {name: (np.flip(images, axis=1), labels)}) != known
 
 
 def test_held_out_draws_do_not_depend_on_the_seed_of_the_run(write_npz):
@@ -263,6 +359,15 @@ class TestFiles:
         for image, label in zip(loaded, labels, strict=True):
             (index,) = np.flatnonzero((images[..., :kept] == image).all(axis=(1, 2, 3)))
             assert label == index % 2
+
+    def test_grey_with_transparency_is_grey(self, tmp_path, rng):
+        pixels = rng.integers(0, 256, (3, 5, 7, 2)).astype(np.uint8)
+        for index, image in enumerate(pixels):
+            PIL.Image.fromarray(image, "LA").save(tmp_path / f"{index}.png")
+        dataset = datasets.load(str(tmp_path))
+        assert dataset.image_shape == (5, 7, 1)
+        for split in (dataset.train, dataset.validation, dataset.test):
+            assert (split.images == pixels[..., :1]).all(axis=(1, 2, 3)).sum() == 1
 
     def bad_images(self):
         good = np.full((10, 4, 4, 1), 0.5)
@@ -514,7 +619,7 @@ class TestStreamedTfds:
         """A data set of 5 shards of 24 images each."""
         import tensorflow_datasets as tfds
 
-        images = rng.integers(0, 256, (120, 4, 3, 1)).astype(np.uint8)
+        images = self.images = rng.integers(0, 256, (120, 4, 3, 1)).astype(np.uint8)
 
         class NoisySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             VERSION = tfds.core.Version("1.0.0")
@@ -556,6 +661,18 @@ class TestStreamedTfds:
         monkeypatch.setattr(streamed_module, "MAX_CACHED", 96 * 12 - 1)
         assert isinstance(self.load(builder).train.images, datasets.Streamed)
 
+    def test_keeps_the_order_in_which_tfds_reads_without_shuffling(self, builder):
+        """Written down, since examples are held out by their places in that order."""
+        dataset = self.load(builder)
+        places = {image.tobytes(): place for place, image in enumerate(self.images)}
+        train, validation, test = (
+            [places[image.tobytes()] for image in split.images]
+            for split in (dataset.train, dataset.validation, dataset.test)
+        )
+        assert train[:8] == [39, 28, 64, 90, 6, 50, 47, 33]
+        assert validation == [55, 81, 12, 110, 48, 13, 84, 99, 9, 52, 108, 92]
+        assert test == [34, 4, 69, 59, 114, 82, 103, 0, 106, 111, 20, 57]
+
     def test_names_what_is_damaged(self, builder):
         dataset = self.load(builder, cache="none")
         (shard, *_) = sorted(builder.data_path.glob("*.tfrecord*"))
@@ -593,6 +710,9 @@ class TestFrey:
                 range(frey_faces.NUM_FRAMES)
             )
             assert all(part == sorted(part) for part in positions)
+            # Four blocks of 49 frames each.
+            assert positions[1] == [s + i for s in (197, 688, 1179, 1670) for i in range(49)]
+            assert positions[2] == [s + i for s in (443, 934, 1425, 1916) for i in range(49)]
         assert (directory / "frey_faces").is_dir()
 
     def test_leaves_a_read_only_directory_alone(self, tfds_with_faces):
@@ -604,7 +724,7 @@ class TestFrey:
             directory.chmod(0o755)
         assert [path.name for path in directory.iterdir()] == ["downloads"]
         (place,) = np.flatnonzero((frames == dataset.test.images[0]).all(axis=(1, 2, 3)))
-        assert place >= 0
+        assert place == 2
 
     def test_missing_file_says_where_to_put_it(self, tmp_path, monkeypatch):
         monkeypatch.setattr(frey_faces, "URL", "http://127.0.0.1:9/frey_rawface.mat")
@@ -633,6 +753,7 @@ class TestDataOfRecord:
             [s.images for s in (dataset.train, dataset.validation, dataset.test)]
         ).astype(float)
         assert len(images) == 1965
+        assert dataset.digest() == "5ddc22933f79772b"
         # Neighbours in a video are alike; the held-out blocks are themselves in order.
         held_out = dataset.test.images.astype(float)
         neighbours = np.abs(np.diff(held_out, axis=0)).mean()
@@ -648,6 +769,7 @@ class TestDataOfRecord:
         both = np.concatenate([dataset.train.images, dataset.validation.images])
         assert both.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
         assert sorted(np.unique(dataset.test.labels)) == list(range(10))
+        assert dataset.digest() == "3a0e6ae8d9a59318"
 
     def test_any_image_data_set_of_tfds(self, tfds_dir):
         dataset = datasets.load("tfds:mnist", data_dir=str(tfds_dir))

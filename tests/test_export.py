@@ -16,7 +16,9 @@ from tensorflow_probability import distributions as tfd
 
 import train
 from dvae_tf import DVAE, corruptions, layers, networks
-from dvae_tf.serving import export, purity
+from dvae_tf.runs import configuration, defaults
+from dvae_tf.runs.options import Options
+from dvae_tf.serving import export, model_card, purity
 
 SHAPE = (6, 5, 1)
 
@@ -331,6 +333,27 @@ def test_what_is_written_reaches_the_disk_before_it_appears(model, tmp_path, mon
     version = export.export(model, tmp_path, version=1)
     # Every file and directory of the version, and the directory that names it.
     assert len(calls) == len(list(version.rglob("*"))) + 2
+
+
+def test_the_model_card_tells_of_the_best_epoch(model):
+    """That of the highest validation bound, whose weights are in model.keras; NaN: not validated."""
+    nan = float("nan")
+    run = {
+        "data": {"name": "toy", "num_train": 3, "num_validation": 2, "num_test": 1},
+        "configuration": configuration.to_dict(defaults.resolve(Options())),
+        "versions": {},
+        "history": {
+            "epoch": [0, 1, 2, 3, 4],
+            "val_bound": [nan, -30.25, nan, -10.5, -20.125],
+            "val_reconstruction": [nan, -26.0, nan, -8.75, -12.0],
+            "val_kl": [nan, 4.25, nan, 1.75, 8.125],
+        },
+        "metrics": None,
+    }
+    card = model_card.render(model, run)
+    assert "validation bound -10.50 nats per image (best epoch, 4)" in card
+    assert "validation reconstruction -8.75, KL 1.75 nats" in card
+    assert "5 of at most 300 epochs" in card
 
 
 @pytest.fixture(scope="module")

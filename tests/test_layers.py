@@ -107,6 +107,56 @@ CASES = {
 }
 
 
+def moments_of_values(values, masses):
+    mean = (masses * values).sum(0) / masses.sum(0)
+    return mean, (masses * (values - mean) ** 2).sum(0) / masses.sum(0)
+
+
+def moments_normal(parameters):
+    loc, raw = np.split(parameters, 2)
+    return loc, scale(raw) ** 2
+
+
+def moments_tril(parameters):
+    tril = tfp.math.fill_triangular(parameters[3:]).numpy()
+    np.fill_diagonal(tril, scale(np.diag(tril)))
+    return parameters[:3], (tril**2).sum(1)
+
+
+def moments_bernoulli(parameters):
+    p = 1 / (1 + np.exp(-parameters))
+    return p, p * (1 - p)
+
+
+def moments_continuous_bernoulli(parameters):
+    x = (np.arange(10_000)[:, None] + 0.5) / 10_000  # midpoints: an integral to 1e-9
+    return moments_of_values(x, np.exp(parameters * x))
+
+
+def moments_discretized_logistic(parameters):
+    loc, raw = np.split(parameters, 2)
+    edges = (np.arange(255)[:, None] + 0.5) / 255
+    cdf = scipy.stats.logistic(loc, scale(raw)).cdf(edges)
+    zeros = np.zeros_like(loc)[None]
+    masses = np.diff(np.concatenate([zeros, cdf, zeros + 1]), axis=0)
+    return moments_of_values(np.arange(256)[:, None] / 255, masses)
+
+
+def moments_student_t(parameters):
+    loc, raw = np.split(parameters, 2)
+    return loc, 2 * scale(raw) ** 2  # with four degrees of freedom
+
+
+MOMENTS = {
+    "normal": moments_normal,
+    "tril": moments_tril,
+    "bernoulli": moments_bernoulli,
+    "continuous_bernoulli": moments_continuous_bernoulli,
+    "discretized_logistic": moments_discretized_logistic,
+    "general": moments_student_t,
+}
+
+
 @pytest.fixture(params=CASES)
 def case(request):
     make, num_parameters, event_shape, log_density, draw = CASES[request.param]
@@ -147,6 +197,21 @@ def test_log_prob_against_scipy(case, rng):
     assert p.batch_shape == (5,) and p.event_shape == event_shape
     expected = [log_density(row, value) for row, value in zip(parameters, x, strict=True)]
     np.testing.assert_allclose(p.log_prob(x.astype(np.float32)), expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_moments_against_scipy(name, rng):
+    make, num_parameters, event_shape, *_ = CASES[name]
+    parameters = rng.normal(size=(5, num_parameters))
+    p = make()(parameters.astype(np.float32))
+    mean, variance = (
+        np.reshape(rows, (5, *event_shape))
+        for rows in zip(*map(MOMENTS[name], parameters), strict=True)
+    )
+    np.testing.assert_allclose(p.mean(), mean, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(p.variance(), variance, rtol=2e-4, atol=2e-5)
+    # A discretised logistic takes E[X]^2 from E[X^2], in float32.
+    np.testing.assert_allclose(p.stddev(), np.sqrt(variance), rtol=2e-4, atol=5e-4)
 
 
 def test_params_size(case):

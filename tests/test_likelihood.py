@@ -29,6 +29,13 @@ def test_against_the_closed_form(num_samples, rows):
     assert np.all(np.abs(result.log_likelihood - EXACT) < 5 * result.monte_carlo_error)
 
 
+def test_error_estimate_of_two_samples():
+    """Of the weights a and b it is |a - b| / (a + b): their standard error over their mean."""
+    one, two = estimate(num_samples=1), estimate(num_samples=2)  # the first sample is the same
+    a, mean = np.exp(one.log_likelihood), np.exp(two.log_likelihood)
+    np.testing.assert_allclose(two.monte_carlo_error, np.abs(a - mean) / mean, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_error_estimate_is_that_of_repeats():
     results = [estimate(num_samples=500, seed=seed) for seed in range(60)]
@@ -55,20 +62,25 @@ def test_rises_with_the_number_of_samples():
     assert means[0] < means[1] < means[2] < EXACT.mean() + 0.01
 
 
-@pytest.mark.parametrize("m", [1, 5])
+@pytest.mark.parametrize("m", [1, 2, 3])
 def test_mixture_proposal(m):
+    # Noise so strong that no posterior of the mixture can do for another.
     result = estimate(
-        num_samples=5000, corruption=corruptions.Gaussian(0.3), num_corruptions=m, seed=3
+        num_samples=5000, corruption=corruptions.Gaussian(1.0), num_corruptions=m, seed=3
     )
     assert np.all(np.abs(result.log_likelihood - EXACT) < 5 * result.monte_carlo_error)
 
 
 def test_annealed_importance_sampling_agrees():
+    """So many chains show whether transitions accept by the density of their own temperature.
+
+    By that of the temperature before, the estimates are 0.06 to 0.07 too high.
+    """
     model = make_model()
     result = likelihood.annealed_importance_sampling(
-        model.decoder, IMAGES, latent_dim=2, num_chains=64, num_temperatures=60
+        model.decoder, IMAGES, latent_dim=2, num_chains=4000, num_temperatures=60
     )
-    assert np.all(result.monte_carlo_error < 0.2)
+    assert np.all(result.monte_carlo_error < 0.01)
     assert np.all(np.abs(result.log_likelihood - EXACT) < 5 * result.monte_carlo_error)
 
 

@@ -30,6 +30,11 @@ def random_in_a_branch(module, x):
     return tf.cond(tf.reduce_sum(x) > 0, lambda: x, lambda: x * tf.random.uniform([]))
 
 
+def random_in_a_case(module, x):
+    branches = [lambda: x, lambda: -x, lambda: x * tf.random.uniform([])]
+    return tf.switch_case(tf.size(x), branches)
+
+
 def assigns(module, x):
     module.count.assign_add(1.0)
     return x
@@ -89,6 +94,7 @@ def check(function, path) -> dict[str, list[str]]:
         (generator, "RngReadAndSkip", "keeps a state"),
         (random_in_a_loop, "RandomUniform", "keeps a state"),
         (random_in_a_branch, "RandomUniform", "keeps a state"),
+        (random_in_a_case, "RandomUniform", "keeps a state"),
         (assigns, "AssignAddVariableOp", "assigns"),
         (assigns_in_a_nested_function, "AssignVariableOp", "assigns"),
         (calls_python, "EagerPyFunc", "calls Python"),
@@ -107,11 +113,31 @@ def test_passes_what_is_pure(tmp_path):
     assert check(pure, tmp_path) == {"f": [], "other": []}
 
 
-def altered(path, change) -> list[str]:
-    """Return what is found in the pure signature once its first nested function is changed."""
+def saved_pure(path) -> saved_model_pb2.SavedModel:
     check(pure, path)
     message = saved_model_pb2.SavedModel()
     message.ParseFromString((path / "saved_model.pb").read_bytes())
+    return message
+
+
+def test_follows_control_inputs(tmp_path):
+    """An op that gives a signature nothing, and has to run before it."""
+    message = saved_pure(tmp_path)
+    (graph,) = message.meta_graphs
+    (output,) = graph.signature_def["f"].outputs.values()
+    (node,) = (n for n in graph.graph_def.node if n.name == output.name.split(":")[0])
+    graph.graph_def.node.add(name="added", op="RandomUniform")
+    found = purity.impurities(message.SerializeToString())
+    assert (found["f"], found["other"]) == ([], [])
+    node.input.append("^added")
+    found = purity.impurities(message.SerializeToString())
+    assert found["f"] == ["RandomUniform (in the graph): keeps a state"]
+    assert found["other"] == []
+
+
+def altered(path, change) -> list[str]:
+    """Return what is found in the pure signature once its first nested function is changed."""
+    message = saved_pure(path)
     library = message.meta_graphs[0].graph_def.library
     change(next(f for f in library.function if "cond_true" in f.signature.name))
     return purity.impurities(message.SerializeToString())["f"]

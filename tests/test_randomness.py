@@ -71,8 +71,18 @@ def test_seeds_are_distinct():
     assert len({tuple(s.numpy()) for s in seeds}) == len(seeds)
 
 
-def test_large_integers_are_seeds_of_their_own():
-    assert tuple(randomness.as_seed(2**40 + 5).numpy()) != tuple(randomness.as_seed(5).numpy())
+@pytest.mark.parametrize(
+    ("seed", "halves"),
+    [
+        (5, [5, 0]),
+        (5 + 2**31, [5, 1]),
+        (2**31 - 1, [2**31 - 1, 0]),
+        (2**40 + 5, [5, 512]),
+        (2**62 - 1, [2**31 - 1, 2**31 - 1]),
+    ],
+)
+def test_every_integer_is_a_seed_of_its_own(seed, halves):
+    assert randomness.as_seed(seed).numpy().tolist() == halves
 
 
 @pytest.mark.parametrize("seed", [-1, 2**62, [1, 2, 3]])

@@ -498,10 +498,14 @@ class TestClient:
         np.testing.assert_allclose(np.asarray(Image.open(clean)), expected, atol=0.51)
 
     def test_rest(self, url, noisy, tmp_path):
-        clean = tmp_path / "clean.png"
+        clean, before = tmp_path / "clean.png", tmp_path / "before.png"
+        before.write_bytes(b"an earlier output")
+        clean.hardlink_to(before)  # which shows whether the file is written in place
         assert client.main([str(noisy), "--out", str(clean), "--server", url]) == 0
         self.check(noisy, clean)
-        assert {path.name for path in tmp_path.iterdir()} == {"noisy image.png", "clean.png"}
+        assert before.read_bytes() == b"an earlier output"
+        names = {"noisy image.png", "clean.png", "before.png"}
+        assert {path.name for path in tmp_path.iterdir()} == names
 
     def test_grpc(self, grpc_server, noisy, tmp_path):
         address, servicer = grpc_server
