@@ -20,7 +20,9 @@ from dvae_tf import bounds, nests
 from dvae_tf.priors import Prior
 
 
-def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Tensor:
+def log_reconstruction(
+    decoder, z, x, *, copies: tuple[int, ...] = (), training: bool = False
+) -> tf.Tensor:
     """Return log p(x|z), in nats, for one or several latents of each example.
 
     Args:
@@ -29,16 +31,17 @@ def log_reconstruction(decoder, z, x, *, copies: tuple[int, ...] = ()) -> tf.Ten
             [K, M B, ...] for (K, M).
         x: clean examples, [B, ...].
         copies: how many latents each example has.
+        training: whether the decoder is in its training phase.
 
     Returns:
         ``[*copies, B]``
     """
     if not copies:
-        return decoder(z).log_prob(x)
+        return decoder(z, training=training).log_prob(x)
     total = 1
     for count in copies:
         total *= count
-    p = decoder(nests.merge(z))
+    p = decoder(nests.merge(z), training=training)
     return tf.reshape(p.log_prob(nests.repeat(x, total)), [*copies, -1])
 
 

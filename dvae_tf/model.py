@@ -6,8 +6,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import bounds, corruptions, counts, densities, latents, nests, randomness
+from dvae_tf import (
+    bounds,
+    corruptions,
+    counts,
+    densities,
+    fit_arguments,
+    latents,
+    nests,
+    randomness,
+)
 from dvae_tf.evidence import importance_sampling
+from dvae_tf.keras_model import KerasModel
 from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior, StandardNormal
@@ -51,7 +61,7 @@ class Denoised(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
-class DVAE(keras.Model):
+class DVAE(KerasModel):
     """A denoising VAE (Im, Ahn, Memisevic, Bengio, AAAI 2017, arXiv:1511.06406).
 
     Training corrupts a clean x to x~, encodes x~ to q(z|x~), decodes z to p(x|z), and scores the
@@ -68,12 +78,18 @@ class DVAE(keras.Model):
     `elbo`, `reconstruction` and `kl`, in nats. Validation computes the same bound, and by default
     uses the same corruption. Its noise is the same in every epoch.
 
+    Layers that act only in training, such as Dropout and BatchNormalization, act in training steps
+    alone. Validation, `call`, `predict` and every other method use their inference phase.
+
     Under a mixed-precision policy of Keras, hidden layers compute in bfloat16 or float16. All
     distributions, densities and bounds stay in float32. Under mixed_float16 Keras scales the loss.
-    A step whose gradient overflows changes only that scale; the next step repeats its random numbers.
+    A step whose gradient overflows changes only that scale.
 
-    Every random number of training is a function of (seed, optimizer step). So the same seed trains
-    the same model, and a resumed run continues as if it had never stopped.
+    Every random number of a training step is a function of (seed, number of the step), except those
+    of the networks' own layers, whose generators are saved with the weights. So the same seed trains
+    the same model, and a resumed run continues as if it had never stopped. Every call of
+    `train_step` is a step, whether or not the optimizer counts it: it does not count each batch of
+    an accumulated gradient, nor steps that loss scaling skips, and a new one starts from 0.
 
     Args:
         encoder: a Keras model from examples to a distribution over latents, [B, L] or a tuple.
@@ -170,12 +186,12 @@ class DVAE(keras.Model):
         self.kind = kind_of(encoder) if kind is None else kind
         self.seed = seed
         randomness.as_seed(seed)  # raises if it is not a seed
-        self.built = bool(encoder.built and decoder.built)
         # A variable, so that callbacks can change it without retracing the step.
         self.kl_weight = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="kl_weight"
         )
         self._logged = RunningMeans(("loss", *BoundTerms._fields[1:]))
+        self._record_shapes()
 
     # ---- the bound ----
 
@@ -186,6 +202,7 @@ class DVAE(keras.Model):
         seed: tf.Tensor,
         corruption: corruptions.Corruption | None = None,
         noisy: Example | None = None,
+        training: bool = False,
     ) -> BoundTerms:
         """Compute the model's bound and its terms for one batch.
 
@@ -194,6 +211,7 @@ class DVAE(keras.Model):
             seed: int32 tensor of shape [2].
             corruption: p(x~|x); None takes the model's own.
             noisy: x~ itself, [B, ...], for paired data; `corruption` is then ignored.
+            training: whether encoder and decoder are in their training phase.
         """
         m, k = self.num_corruptions, self.num_samples
         corruption_seed, latent_seed = randomness.split(seed)
@@ -202,7 +220,7 @@ class DVAE(keras.Model):
             corruption = self.corruption if corruption is None else corruption
             noisy = corruption(nests.repeat(x, m), seed=corruption_seed)  # [M B, ...]
         # q_m = q(z|x~_m)
-        q = self.encoder(noisy)
+        q = self.encoder(noisy, training=training)
         # z_km ~ q_m
         z = latents.draw(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
         estimator = bounds.DoublyReparameterized()
@@ -210,7 +228,9 @@ class DVAE(keras.Model):
         if doubly:
             z = nests.merge_inner(estimator.path(nests.separate(z, m, axis=1)))
         # log p(x|z_km), of the clean x
-        log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(k, m))
+        log_reconstruction = densities.log_reconstruction(
+            self.decoder, z, x, copies=(k, m), training=training
+        )
         reconstruction = tf.reduce_mean(log_reconstruction, axis=(0, 1))
         # KL(q_m || p(z))
         kl = nests.separate(densities.kl(q, self.prior, z), m)  # [M, B]
@@ -240,39 +260,9 @@ class DVAE(keras.Model):
 
     # ---- training ----
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Train as `keras.Model.fit` does, after a check of clean examples that are arrays.
-
-        Raises:
-            ValueError: if the examples are not valid for the kind of data.
-        """
-        self._check_arrays(x, y)
-        try:
-            return super().fit(x, y, *args, **kwargs)
-        except BaseException:
-            # If tracing stopped halfway, trace again: the optimizer has no variables yet.
-            if not getattr(self.optimizer, "built", True):
-                self.train_function = None
-            raise
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Validate as `keras.Model.evaluate` does, after a check of clean examples that are arrays.
-
-        Raises:
-            ValueError: if the examples are not valid for the kind of data.
-        """
-        self._check_arrays(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def _check_arrays(self, x, y) -> None:
-        """Check values here, because the graph of a step cannot."""
-        clean = y if self.paired else x
-        if isinstance(clean, np.ndarray | tf.Tensor):
-            self.kind.check(clean, self._clean_model, clean=True)
-
     def train_step(self, data):
         loss, terms, gradient = self.training_gradient(data)
-        self.optimizer.apply_gradients(zip(gradient, self.trainable_variables, strict=True))
+        self.apply_gradient(gradient)
         return self._track(loss, terms)
 
     def training_gradient(self, data) -> tuple[tf.Tensor, BoundTerms, list[tf.Tensor]]:
@@ -282,15 +272,16 @@ class DVAE(keras.Model):
         Loss scaling scales it.
         """
         x, noisy = self._unpack(data)
-        seed = self._step_seed(_TRAINING, self.optimizer.iterations)
+        step = self.training_steps
+        seed = self._step_seed(_TRAINING, step)
         if self.binarize:
             # Drawn here, because a thread of the input pipeline would take a core from this step.
-            pixel_seed = self._step_seed(_BINARIZATION, self.optimizer.iterations)
+            pixel_seed = self._step_seed(_BINARIZATION, step)
             x = tf.nest.map_structure(
                 lambda p: tf.cast(randomness.uniform(tf.shape(p), pixel_seed) < p, tf.float32), x
             )
         with tf.GradientTape() as tape:
-            terms = self.bound_terms(x, seed=seed, noisy=noisy)
+            terms = self.bound_terms(x, seed=seed, noisy=noisy, training=True)
             loss = self._loss(terms)
             # Gradients are summed over replicas, so that each contributes its share of the mean.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
@@ -306,19 +297,8 @@ class DVAE(keras.Model):
 
     def _unpack(self, data) -> tuple[Example, Example | None]:
         """Return (clean, noisy) for paired batches, else (clean, None)."""
-        first, second, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if weight is not None:
-            raise ValueError(
-                "`fit` takes batches of x, (x, label) or (noisy, clean), without sample weights. "
-                "Received: a third element in the batch. Drop it."
-            )
-        if self.paired and second is None:
-            raise ValueError(
-                "A model made with paired=True takes batches (noisy, clean). Received: one element."
-            )
-        if self.paired:
-            return self._clean_examples(second), self._as_examples(first)
-        return self._clean_examples(first), None
+        clean, noisy = fit_arguments.unpack(data, self)
+        return self._clean_examples(clean), None if noisy is None else self._as_examples(noisy)
 
     def _as_examples(self, x) -> Example:
         return self.kind.as_examples(x, self.encoder)
@@ -353,43 +333,17 @@ class DVAE(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self._logged]
 
-    def compile(self, optimizer: Any = "adam", **kwargs):
-        """Configure training as `keras.Model.compile` does; the loss is always the bound.
-
-        `jit_compile="auto"`, the default, compiles with XLA on a CPU too, which makes a step about
-        twice as fast. Keras' own default would not.
-
-        Raises:
-            ValueError: if a loss or metrics are given.
-        """
-        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-            if kwargs.get(name) is not None:
-                raise ValueError(
-                    f"`{name}` must not be given: the model's loss is its bound, and it logs its own "
-                    f"metrics. Received: {name}={kwargs[name]!r}. Call compile(optimizer)."
-                )
-        has_accelerator = any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
-        is_auto = kwargs.get("jit_compile", "auto") == "auto"
-        if is_auto and not has_accelerator and not kwargs.get("run_eagerly"):
-            # XLA cannot exchange gradients between replicas on CPUs.
-            kwargs["jit_compile"] = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        super().compile(optimizer, **kwargs)
-
-    def compile_from_config(self, config):
-        # Keras itself restores no model that overrides `compile`; this one takes the same arguments.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
     # ---- use ----
 
     def call(self, noisy):
         """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random."""
-        return self.decoder(latents.mean(self.encoder(self._as_examples(noisy)))).mean()
+        return self._decode(latents.mean(self._encode(noisy))).mean()
 
-    def build(self, input_shape=None):
-        # Encoder and decoder build themselves; there is nothing else to build.
-        self.built = True
+    def _encode(self, noisy):
+        return self.encoder(self._as_examples(noisy), training=False)
+
+    def _decode(self, z):
+        return self.decoder(z, training=False)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -407,13 +361,13 @@ class DVAE(keras.Model):
             stddev: sqrt((1/S) sum_s Var[x|z_s] + Var_s E[x|z_s]).
         """
         counts.check("num_samples", num_samples, 0)
-        q = self.encoder(self._as_examples(noisy))
+        q = self._encode(noisy)
         if num_samples == 0:
-            p = self.decoder(latents.mean(q))
+            p = self._decode(latents.mean(q))
             return Denoised(p.mean(), p.stddev())
         seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
         z = latents.draw(q, seed=seed, num_samples=num_samples)  # [S, B, L]
-        p = self.decoder(nests.merge(z))
+        p = self._decode(nests.merge(z))
         means = nests.separate(p.mean(), num_samples)  # [S, B, ...]
         variances = nests.separate(p.variance(), num_samples)
 
@@ -429,7 +383,7 @@ class DVAE(keras.Model):
         """Return the mean examples E[x|z] for `num_examples` latents z ~ p(z): [n, ...]."""
         counts.check("num_examples", num_examples, 0)
         seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
-        return self.decoder(self.prior.sample(num_examples, seed=seed)).mean()
+        return self._decode(self.prior.sample(num_examples, seed=seed)).mean()
 
     def elbo(self, x, *, num_samples: int = 1, seed: int = 0) -> tf.Tensor:
         """Return the ELBO of clean inputs, E_{q(z|x)}[log p(x|z)] - KL(q(z|x) || p(z)): [B], in nats.
@@ -443,7 +397,7 @@ class DVAE(keras.Model):
         counts.check("num_samples", num_samples, 1)
         x = self._clean_examples(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
-        q = self.encoder(x)
+        q = self.encoder(x, training=False)
         z = latents.draw(q, seed=seed, num_samples=num_samples)  # [K, B, L]
         log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(num_samples,))
         return tf.reduce_mean(log_reconstruction, 0) - densities.kl(q, self.prior, z)

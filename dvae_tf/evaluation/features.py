@@ -20,7 +20,7 @@ def posterior(model: DVAE, examples: Example, batch_size: int) -> tuple[np.ndarr
     """Return the mean and the standard deviation of q(z|x) as vectors, [N, L] each."""
 
     def moments(x) -> tuple[tf.Tensor, tf.Tensor]:
-        q = model.encoder(x)
+        q = model.encoder(x, training=False)
         return latents.as_vectors(latents.mean(q)), latents.as_vectors(latents.stddev(q))
 
     return batchwise(moments, examples, batch_size)

@@ -47,13 +47,15 @@ def measure(
 
 def _encode(model: DVAE, examples: Example) -> np.ndarray:
     """Return posterior means as vectors, [N, L]."""
-    return latents.as_vectors(latents.mean(model.encoder(examples))).numpy()
+    return latents.as_vectors(latents.mean(model.encoder(examples, training=False))).numpy()
 
 
 def _decode(model: DVAE, vectors: np.ndarray) -> Example:
     """Return the mean examples of latent vectors: [..., L] -> [..., *example]."""
     flat = tf.constant(vectors.reshape(-1, vectors.shape[-1]))
-    means = model.decoder(latents.from_vectors(flat, model.prior.event_shape)).mean()
+    means = model.decoder(
+        latents.from_vectors(flat, model.prior.event_shape), training=False
+    ).mean()
     return tf.nest.map_structure(
         lambda part: np.asarray(part).reshape(*vectors.shape[:-1], *part.shape[1:]), means
     )

@@ -77,7 +77,8 @@ def annealed_importance_sampling(
 
     def tempered(beta):
         def log_density(vectors):  # [chains, N, L]
-            p = decoder(latents.from_vectors(tf.reshape(vectors, [-1, size]), shape))
+            z = latents.from_vectors(tf.reshape(vectors, [-1, size]), shape)
+            p = decoder(z, training=False)
             log_reconstruction = tf.reshape(p.log_prob(tiled), [num_chains, count])
             return prior.log_prob(latents.from_vectors(vectors, shape)) + beta * log_reconstruction
 

@@ -81,7 +81,7 @@ def importance_sampling(
     def add_chunk(x, noisy, index, seed, total, squares):
         """Add the weights of chunk `index` to log sum w and log sum w^2, each [B]."""
         sample_seed, component_seed = randomness.split(randomness.fold_in(seed, index))
-        q = encoder(noisy)
+        q = encoder(noisy, training=False)
         z = latents.draw(q, seed=sample_seed, num_samples=chunk)  # [S, M B, L]
         if m > 1:
             u = randomness.uniform([chunk, block], component_seed)

@@ -38,7 +38,7 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
     def step(x):
         loss, terms, gradient = model.training_gradient(x)
         values = {"loss": loss, **terms._asdict()}
-        model.optimizer.apply_gradients(zip(gradient, variables, strict=True))
+        model.apply_gradient(gradient)
         return (
             {name: _is_finite(value) for name, value in values.items()},
             [_is_finite(value) for value in gradient],
@@ -75,7 +75,7 @@ def _is_finite(nest) -> tf.Tensor:
 def _non_finite_layers(model: DVAE, x: tf.Tensor) -> list[str]:
     """Return the layers of encoder and decoder whose output is not finite, in order."""
     found = []
-    z = latents.mean(model.encoder(x))
+    z = latents.mean(model.encoder(x, training=False))
     for part, value in ((model.encoder, x), (model.decoder, z)):
         if not hasattr(part, "operations"):  # not Functional: the outputs of its layers are unknown
             continue

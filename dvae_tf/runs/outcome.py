@@ -90,7 +90,9 @@ def _shown_arrays(config: Configuration, model: DVAE, dataset: Dataset) -> dict[
     if model.latent_dim == 2 and model.prior.quantile(np.array(0.5)) is not None:
         quantile = cast(Callable[[np.ndarray], np.ndarray], model.prior.quantile)
         arrays["manifold_latents"] = figures.latent_grid(quantile)
-        arrays["manifold"] = _as_arrays(model.decoder(arrays["manifold_latents"]).mean())
+        arrays["manifold"] = _as_arrays(
+            model.decoder(arrays["manifold_latents"], training=False).mean()
+        )
     return arrays
 
 

@@ -218,7 +218,7 @@ def _check_examples(run: Run) -> None:
             run.dataset.train,
             run.config.batch_size,
             seed=run.config.seed,
-            first_step=int(keras.ops.convert_to_numpy(run.model.optimizer.iterations)),
+            first_step=int(keras.ops.convert_to_numpy(run.model.training_steps)),
         )
     except datasets.DatasetError as error:
         raise ConfigurationError(

@@ -61,7 +61,7 @@ class Signatures:
         self.latent_spec = _spec_of(model.prior.event_shape)
         self.latent_names = names.of_nest(self.latent_spec, "latent")
         example = tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]]), self.example_spec)
-        q = model.encoder(example)
+        q = model.encoder(example, training=False)
         latents.draw(q, seed=tf.zeros([2], tf.int32))  # raises if latents cannot be drawn
         self._is_normal = latents.is_normal(q)
         self._knows_moments = latents.knows_moments(q)
@@ -104,7 +104,7 @@ class Signatures:
 
     def _denoise_examples(self, examples):
         x, valid = finite.guarded(examples, self.example_spec)
-        p = self._model.decoder(self._posterior_moment(latents.mean, x))
+        p = self._model.decoder(self._posterior_moment(latents.mean, x), training=False)
         outputs = self._named_examples("denoised", p.mean())
         return finite.answer(outputs | self._named_examples("stddev", p.stddev()), valid)
 
@@ -119,7 +119,9 @@ class Signatures:
         """Return the mean of p(x|z)."""
         given = names.nest_of(self.latent_names, inputs)
         z, valid = finite.guarded(given, self.latent_spec)
-        outputs = names.named(self.example_names, self._shaped(self._model.decoder(z).mean()))
+        outputs = names.named(
+            self.example_names, self._shaped(self._model.decoder(z, training=False).mean())
+        )
         answer = finite.answer(outputs, valid)
         del answer["valid"]
         return answer
@@ -131,7 +133,9 @@ class Signatures:
             tf.ensure_shape(seed, _SEED.shape),
             of=self.latent_spec,
         )
-        return names.named(self.example_names, self._shaped(self._model.decoder(z).mean()))
+        return names.named(
+            self.example_names, self._shaped(self._model.decoder(z, training=False).mean())
+        )
 
     def score(self, seed, **inputs):
         """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) for each row."""
@@ -143,7 +147,7 @@ class Signatures:
         x, valid = self._examples(inputs)
         seed = tf.ensure_shape(seed, _SEED.shape)
         if self._is_normal:
-            q = self._model.encoder(x)
+            q = self._model.encoder(x, training=False)
             eps = _by_row(
                 lambda row: randomness.normal([1, *self._model.prior.event_shape], row[0]),
                 seed,
@@ -157,7 +161,7 @@ class Signatures:
 
     def _terms_of_row(self, rows):
         x, seed = rows
-        q = self._model.encoder(x)
+        q = self._model.encoder(x, training=False)
         return self._terms(q, latents.draw(q, seed=seed[0]), x)
 
     def _terms(self, q, z, x) -> dict[str, tf.Tensor]:
@@ -169,8 +173,10 @@ class Signatures:
     def _posterior_moment(self, moment: Callable, x):
         """Return `moment` of q(z|x): `latents.mean` or `latents.stddev`, [B, L]."""
         if self._knows_moments:
-            return moment(self._model.encoder(x))
-        return _by_row(lambda row: moment(self._model.encoder(row)), x, of=self.latent_spec)
+            return moment(self._model.encoder(x, training=False))
+        return _by_row(
+            lambda row: moment(self._model.encoder(row, training=False)), x, of=self.latent_spec
+        )
 
     def _examples(self, inputs):
         return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
