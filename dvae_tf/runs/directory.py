@@ -31,7 +31,7 @@ _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {files.printable(text)}", file=sys.stderr)
 
 
 class RunDirectory:
