@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -13,14 +14,15 @@ import keras
 from cyclopts import Parameter
 
 from dvae_tf import DVAE, commands, datasets
-from dvae_tf.evaluation import Settings, comparison, evaluate, report
+from dvae_tf.evaluation import Settings, comparison, evaluate, report, unfinished
 from dvae_tf.runs import building, configuration
-from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.directory import RunDirectory, warn
 
 app = commands.app(
     "evaluate.py",
     "Measure likelihood, denoising, features and robustness of trained runs, and write a "
-    "report into each run directory. Several runs are also compared side by side.",
+    "report into each run directory. Several runs are also compared side by side. After a stop, the "
+    "same command goes on with what is not measured yet.",
 )
 
 
@@ -70,7 +72,7 @@ def _evaluate(
         measured[str(run.path)] = _evaluate_one(run, settings)
     if len(runs) > 1:
         with RunDirectory(runs[0].path).replacing_evaluation("comparison") as directory:
-            comparison.write(directory, measured, runs[0].dataset.kind)
+            _warn_of(comparison.write(directory, measured, runs[0].dataset.kind))
         place = runs[0].path / "evaluation" / "comparison" / "comparison.html"
         print(f"comparison: {place}")
     return 0
@@ -99,7 +101,13 @@ def _load(path: Path, data_dir: str | None) -> TrainedRun:
 
 
 def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
-    """Measure one run; the new evaluation replaces the old one when it is complete."""
+    """Measure one run; the new evaluation replaces the old one when it is complete.
+
+    Parts that were measured before a stop, with the same settings, are not measured again.
+    """
+    run_directory = RunDirectory(run.path)
+    key = unfinished.key(run_directory.model_path.read_bytes(), run.dataset, settings)
+    measurements = unfinished.Measurements(run_directory.measured_path, key)
     bar: list[keras.utils.Progbar] = []
 
     def progress(done: int, count: int) -> None:
@@ -113,10 +121,11 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
         settings,
         report=lambda text: print(f"  {text}", flush=True),
         progress=progress,
+        unfinished=measurements,
     )
     settings_used = {f"evaluation: {k}": v for k, v in settings.described().items()}
-    with RunDirectory(run.path).replacing_evaluation() as directory:
-        report.write(
+    with run_directory.replacing_evaluation() as directory:
+        failures = report.write(
             directory,
             result,
             run.dataset.kind,
@@ -125,8 +134,16 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
             config=configuration.to_dict(run.config) | settings_used,
             versions=run.versions,
         )
+    measurements.remove()
+    _warn_of(failures)
     print(f"  report: {run.path / 'evaluation' / 'report.html'}", flush=True)
     return result.metrics
+
+
+def _warn_of(failures: Mapping[str, str]) -> None:
+    """Print a line for each figure that could not be drawn."""
+    for name, error in failures.items():
+        warn(f"the figure {name} could not be drawn: {error}")
 
 
 def main(arguments: list[str] | None = None) -> int:

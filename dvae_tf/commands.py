@@ -1,14 +1,18 @@
 """Declaring commands, and reporting their errors in one line."""
 
 import errno
+import io
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import cyclopts
 from cyclopts import Parameter
+
+from dvae_tf.files import printable
 
 
 def app(name: str, help: str, **kwargs) -> cyclopts.App:
@@ -63,8 +67,8 @@ _DISK = {
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line, with a remedy if it is an error of the disk."""
-    text = " ".join(str(error).split())
+    """Return the message of an error in one printable line; of the disk's, with a remedy."""
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.errno in _DISK:
         requirement, remedy = _DISK[error.errno]
         return f"The disk must {requirement}. Received: {text}. {remedy}."
@@ -88,7 +92,22 @@ def fail(
 
 
 def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C."""
+    """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C.
+
+    Each warning is one line on stderr.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(app, arguments)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"warning: {one_line(message)}", file=sys.stderr)
+
+
+def _run(app: cyclopts.App, arguments: list[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters of names
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         words = sys.argv[1:] if arguments is None else arguments
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)

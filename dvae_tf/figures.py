@@ -145,7 +145,8 @@ def project(latents: np.ndarray, *others: np.ndarray) -> tuple[list[np.ndarray],
         name = "latent unit"
     else:
         centre = latents.mean(axis=0)
-        axes = np.linalg.svd(latents - centre, full_matrices=False)[2][:2]
+        # A single point has no principal components: the full matrix gives two axes all the same.
+        axes = np.linalg.svd(latents - centre, full_matrices=len(latents) < 2)[2][:2]
         flat = [(a.reshape(-1, a.shape[-1]) - centre) @ axes.T for a in (latents, *others)]
         name = "principal component"
     shapes = [a.shape[:-1] for a in (latents, *others)]

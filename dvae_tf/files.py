@@ -1,4 +1,4 @@
-"""Files and directories that appear complete or not at all.
+"""Files and directories that appear complete or not at all, and their names in print.
 
 Everything is first written under a temporary name beside its target, then synced to the disk, and
 finally renamed. Readers never look at the temporary names, so that a killed process does no harm.
@@ -58,6 +58,17 @@ def write(target: Path, content: bytes | str) -> None:
     """Write a file. It replaces an existing one, which stays unchanged if writing fails."""
     with appearing(target) as unfinished:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def printable(text: str) -> str:
+    """Return a text that is safe to print: what is not printable is escaped, as in Python's repr.
+
+    Names of files and of their members may hold commands for a terminal, marks that reverse the
+    direction of a line, and bytes that are not UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def sweep(directory: Path) -> None:

@@ -1,4 +1,6 @@
 import hashlib
+import io
+import os
 import zipfile
 
 import keras
@@ -350,7 +352,8 @@ class TestFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             keras.utils.save_img(path, image, scale=False)
         (folder / "notes.txt").write_text("not an image")
-        dataset = datasets.load(str(folder))
+        with pytest.warns(UserWarning, match=r"12 images are read; passed over: 1 \.txt$"):
+            dataset = datasets.load(str(folder))
         kept = min(channels, 3)
         assert dataset.image_shape == (5, 7, kept)
         splits = (dataset.train, dataset.validation, dataset.test)
@@ -424,6 +427,45 @@ class TestFiles:
         with pytest.raises(DatasetError, match="the member 'images' is no array"):
             datasets.load(str(tmp_path / "b.npz"))
 
+    def test_reads_only_named_arrays_and_headers_first(self, tmp_path):
+        """Members that would fail if they were read: a lie about the size, and a wrong checksum."""
+        path = tmp_path / "x.npz"
+
+        def header(shape, dtype) -> bytes:
+            content = io.BytesIO()
+            fields = {"shape": shape, "fortran_order": False, "descr": dtype}
+            np.lib.format.write_array_header_1_0(content, fields)
+            return content.getvalue()
+
+        np.savez(path, images=numbered(10), labels=np.arange(10))
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("unused.npy", header((10**5, 10**5), "<f8"))
+            archive.writestr("pickled.npy", header((3,), "|O"))
+        assert len(datasets.load(str(path)).train) == 8
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("images.npy", header((10**4, 10**3, 10**3), "|u1") + bytes(9))
+        with pytest.raises(DatasetError, match=r"x\.npz must be .* lacks 9999999991 bytes"):
+            datasets.load(str(path))
+        (tmp_path / "x.npy").write_bytes(header((10**4, 10**3, 10**3), "|u1") + bytes(9))
+        with pytest.raises(DatasetError, match=r"x\.npy must be .* lacks 9999999991 bytes"):
+            datasets.load(str(tmp_path / "x.npy"))
+        np.savez(path, images=np.full((10, 64, 64), 7777))
+        content = path.read_bytes()
+        path.write_bytes(content.replace(np.int64(7777).tobytes(), np.int64(7776).tobytes(), 1))
+        with pytest.raises(DatasetError, match=r"Received: int64\. Convert"):
+            datasets.load(str(path))
+        np.savez(path, images=numbered(10, (64, 64, 1)).astype(float), labels=np.arange(9))
+        content = path.read_bytes()
+        path.write_bytes(content.replace(np.float64(np.float32(0.002)).tobytes(), bytes(8), 1))
+        with pytest.raises(DatasetError, match="one label for each of its 10 images"):
+            datasets.load(str(path))
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    def test_waits_for_no_pipe(self, suffix, tmp_path):
+        os.mkfifo(tmp_path / f"x.{suffix}")
+        with pytest.raises(DatasetError, match=r"must be a regular file\. Received: a pipe"):
+            datasets.load(str(tmp_path / f"x.{suffix}"))
+
     def test_never_unpickles(self, tmp_path):
         np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object))
         with pytest.raises(DatasetError, match="plain arrays"):
@@ -448,7 +490,7 @@ class TestFiles:
         with pytest.raises(DatasetError, match="Received: a folder without any"):
             datasets.load(str(tmp_path))
         (tmp_path / "0.webp").write_bytes(b"")
-        with pytest.raises(DatasetError, match=r"but with \.webp\. Convert images"):
+        with pytest.raises(DatasetError, match=r"but with 1 \.webp\. Convert images"):
             datasets.load(str(tmp_path))
         for name in ("._2.png", ".thumbnails/0.png"):  # some system's own, and not read
             (tmp_path / name).parent.mkdir(exist_ok=True)

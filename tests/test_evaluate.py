@@ -2,8 +2,10 @@
 
 import html.parser
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,7 +17,7 @@ from conftest import ROOT
 
 import evaluate
 import train
-from dvae_tf import datasets, likelihood
+from dvae_tf import datasets, figures, likelihood
 from dvae_tf.evaluation import captions, projector
 from dvae_tf.evaluation.denoising import methods
 from dvae_tf.kinds import KINDS
@@ -161,13 +163,32 @@ def test_projector_files(evaluated):
     assert len(labels) == 40
 
 
-def test_same_seed_same_metrics_in_another_process(runs, evaluated):
+def hidden(run):
+    return [path.name for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_killed_and_resumed_in_other_processes_without_a_locale(runs, evaluated):
+    """The same seed gives the same metrics, to the last byte, and text files are UTF-8."""
     before = (evaluated / "metrics.json").read_bytes()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [sys.executable, str(ROOT / "evaluate.py"), "dvae", *SMALL]
-    result = subprocess.run(command, cwd=runs, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    kwargs = {"cwd": runs, "text": True, "env": os.environ | ascii_only}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **kwargs) as process:
+        for line in process.stdout:
+            if line.strip() == "adversarial noise":
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert ".measured.npz" in hidden(runs / "dvae")
     assert (evaluated / "metrics.json").read_bytes() == before
-    assert not [path for path in (runs / "dvae").iterdir() if path.name.startswith(".")]
+    page = (evaluated / "report.html").read_bytes()
+    (evaluated / "report.html").unlink()
+    result = subprocess.run(command, capture_output=True, **kwargs)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("measured before the stop") == 4
+    assert (evaluated / "metrics.json").read_bytes() == before
+    assert (evaluated / "report.html").read_bytes() == page
+    assert "±" in page.decode("utf-8")
+    assert ".measured.npz" not in hidden(runs / "dvae")
 
 
 def test_compares_runs_on_the_same_images_and_noise(runs):
@@ -232,11 +253,53 @@ def test_failure_half_way_keeps_the_earlier_evaluation(runs, evaluated, monkeypa
     def full(*arguments):
         raise OSError("No space left on device")
 
+    words = [str(runs / "dvae"), *FAST, "--seed", "5"]
     monkeypatch.setattr(projector, "write", full)
-    assert evaluate.main([str(runs / "dvae"), *FAST, "--seed", "5"]) == 2
+    assert evaluate.main(words) == 2
     assert "No space left" in capsys.readouterr().err
     assert (evaluated / "metrics.json").read_bytes() == before
-    assert not [path for path in (runs / "dvae").iterdir() if path.name.startswith(".")]
+    assert hidden(runs / "dvae") == [".measured.npz"]
+    monkeypatch.undo()
+    assert evaluate.main(words) == 0
+    assert capsys.readouterr().out.count("measured before the stop") == 6
+    assert (evaluated / "metrics.json").read_bytes() != before
+    assert hidden(runs / "dvae") == []
+
+
+def test_figures_that_fail_do_not_end_it(runs, monkeypatch, capsys):
+    def fail(*arguments, **kwargs):
+        raise FloatingPointError("no ink")
+
+    monkeypatch.setattr(figures, "curves", fail)
+    assert evaluate.main([str(runs / "dvae"), str(runs / "vae"), *FAST]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    names = ["psnr", "ssim", "bound", "error", "probe", "adversarial"]
+    compared = ["psnr", "bound", "error", "probe"]
+    assert lines == [
+        f"warning: the figure {name} could not be drawn: no ink"
+        for name in [*names, *names, *compared]
+    ]
+    evaluation = runs / "dvae" / "evaluation"
+    for path in (evaluation / "report.html", evaluation / "comparison" / "comparison.html"):
+        page = Page(path.read_text(encoding="utf-8"))
+        assert "The figure bound could not be drawn: no ink." in page.text
+    assert {path.stem for path in evaluation.glob("*.png")} == {
+        *("calibration", "latents", "kl", "attack"),
+        *("repeated", "traversal", "interpolation", "samples"),
+    }
+
+
+def test_three_images(tmp_path, rng, monkeypatch):
+    """One is for training, one for validation, one for the test."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", rng.integers(0, 256, (3, 6, 5)).astype(np.uint8))
+    words = ["--dataset", "x.npy", "--epochs", "1", "--network", "mlp", "--hidden", "4"]
+    assert train.main([*words, "--latent-dim", "3", "--run-dir", "run"]) == 0
+    fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "1"]
+    assert evaluate.main(["run", *fast]) == 0
+    measured = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    assert {value["count"] for _, value in numbers(measured)} == {1}
+    assert (tmp_path / "run" / "evaluation" / "latents.png").exists()
 
 
 def test_colour_images_without_labels(tmp_path, rng, monkeypatch):

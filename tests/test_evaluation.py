@@ -1,5 +1,7 @@
 """What an evaluation computes: measures against NumPy, and a kind of data that is no image."""
 
+import dataclasses
+import json
 import re
 
 import keras
@@ -10,7 +12,16 @@ from scipy.special import logsumexp
 
 from dvae_tf import DVAE, corruptions, networks, randomness
 from dvae_tf.data.splits import Dataset, Split
-from dvae_tf.evaluation import Settings, comparison, drawing, evaluate, features, probes, report
+from dvae_tf.evaluation import (
+    Settings,
+    comparison,
+    drawing,
+    evaluate,
+    features,
+    probes,
+    report,
+    unfinished,
+)
 from dvae_tf.evaluation.batchwise import batchwise
 from dvae_tf.evaluation.denoising import squared_error
 from dvae_tf.evaluation.summary import Summary, as_json, summarize
@@ -202,6 +213,7 @@ def test_vectors_have_nothing_that_images_have(evaluation):
         measured,
         dict.fromkeys(drawn, b""),
         Records(),
+        failures={},
         title="plane",
         config=config,
         versions={},
@@ -234,3 +246,126 @@ def test_only_runs_with_the_same_test_examples_are_compared(dataset):
     comparison.check({"a": one, "b": Split(one.examples.copy(), None, Records())})
     with pytest.raises(ValueError, match=r"same test records.* Received: a and c\."):
         comparison.check({"a": one, "b": one, "c": other.take(slice(NUM_TEST))})
+
+
+# ---- what a stop, a failure or a single example leaves ----
+
+PARTS = [
+    "bounds",
+    "log p(x), 2000 importance samples",
+    "denoising",
+    "robustness and uncertainty",
+    "adversarial noise",
+    "features",
+]
+
+
+def test_a_stopped_evaluation_measures_only_the_rest(evaluation, model, dataset, tmp_path):
+    measurements = unfinished.Measurements(tmp_path / "measured.npz", "some key")
+
+    def stop_late(part):
+        if part == "adversarial noise":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, dataset, SETTINGS, report=stop_late, unfinished=measurements)
+    lines = []
+    resumed = evaluate(model, dataset, SETTINGS, report=lines.append, unfinished=measurements)
+    assert lines == [f"{part}: measured before the stop" for part in PARTS[:4]] + PARTS[4:]
+    # The parts that were measured twice come from one compiled program: equal to the last bit.
+    assert json.dumps(resumed.metrics) == json.dumps(evaluation.metrics)
+    lines.clear()
+    drawn = evaluate(model, dataset, SETTINGS, report=lines.append, unfinished=measurements)
+    assert all(line.endswith("before the stop") for line in lines)
+    assert json.dumps(drawn.metrics) == json.dumps(evaluation.metrics)
+    assert drawn.arrays.keys() == evaluation.arrays.keys()
+    for name, array in evaluation.arrays.items():
+        np.testing.assert_array_equal(drawn.arrays[name], array)
+    measurements.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_are_read_as_they_were_written(tmp_path, rng):
+    path = tmp_path / "measured.npz"
+    nest = {"a": rng.random((3, 2)), "b": (rng.random(3), [rng.integers(0, 9, 4)])}
+    part = unfinished.Part({"kl": {"mean": 0.1, "standard_error": None}}, {"samples": nest})
+    unfinished.Measurements(path, "one").save({"features": part})
+    loaded = unfinished.Measurements(path, "one").load()["features"]
+    assert loaded.metrics == part.metrics
+    read = loaded.arrays["samples"]
+    assert isinstance(read["b"], tuple)
+    assert isinstance(read["b"][1], list)
+    for ours, theirs in zip((read["a"], *read["b"]), (nest["a"], *nest["b"]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert unfinished.Measurements(path, "other").load() == {}
+    path.write_bytes(path.read_bytes()[:-100])
+    assert unfinished.Measurements(path, "one").load() == {}
+
+
+def test_what_is_measured_has_a_key_of_its_own(dataset):
+    def changed(split, where):
+        examples = split.examples.copy()
+        examples[where] += 1
+        return dataclasses.replace(split, examples=examples)
+
+    keys = [
+        unfinished.key(model, data, settings)
+        for model, data, settings in (
+            (b"model", dataset, SETTINGS),
+            (b"other", dataset, SETTINGS),
+            (b"model", dataset, dataclasses.replace(SETTINGS, seed=4)),
+            (b"model", dataset, dataclasses.replace(SETTINGS, batch_size=8)),
+            (b"model", dataclasses.replace(dataset, test=changed(dataset.test, -1)), SETTINGS),
+            (b"model", dataclasses.replace(dataset, train=changed(dataset.train, 0)), SETTINGS),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    # What an evaluation does not read does not count.
+    unread = dataclasses.replace(dataset, validation=changed(dataset.validation, 0))
+    assert unfinished.key(b"model", unread, SETTINGS) == keys[0]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Undrawable(Records):
+    """Vectors, of which one figure cannot be drawn."""
+
+    def evaluation_figures(self, arrays):
+        def fail():
+            raise FloatingPointError("no <b>ink</b>\nleft.")
+
+        return {"broken": fail}
+
+
+def test_a_figure_that_fails_is_a_line_of_the_report(evaluation, tmp_path):
+    config = {"noise": "gaussian", "noise_level": 0.2, "binarize": "none"}
+    failures = report.write(
+        tmp_path, evaluation, Undrawable(), title="plane", config=config, versions={}
+    )
+    assert failures == {"broken": "no <b>ink</b> left"}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The figure broken could not be drawn: no &lt;b&gt;ink&lt;/b&gt; left." in page
+    written = {path.stem for path in tmp_path.glob("*.png")}
+    assert written == set(drawing.draw(evaluation, Records()))
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics == evaluation.metrics
+
+
+@pytest.mark.slow
+def test_a_single_test_image(rng, tmp_path):
+    encoder, decoder = networks.mlp((4, 4, 1), 3, "discretized_logistic", hidden=(4,))
+    model = DVAE(encoder, decoder, corruption=corruptions.Gaussian(0.2))
+    images = rng.random((9, 4, 4, 1)).astype(np.float32)
+    split = Split(images, np.arange(9) % 2)
+    data = Dataset("few", split.take(slice(7)), split.take(slice(7, 8)), split.take(slice(8, 9)))
+    settings = Settings(num_importance_samples=5, noise_levels=(0.1,), num_annealed=0)
+    evaluation = evaluate(model, data, settings)
+    assert evaluation.metrics["elbo"]["count"] == 1
+    assert evaluation.metrics["elbo"]["standard_error"] is None
+    config = {"noise": "gaussian", "noise_level": 0.2, "binarize": "none"}
+    failures = report.write(
+        tmp_path, evaluation, model.kind, title="few", config=config, versions={}
+    )
+    assert failures == {}
+    names = {path.stem for path in tmp_path.glob("*.png")}
+    assert {"latents", "traversal", "psnr", "repeated", "samples", "attack"} <= names
+    assert "interpolation" not in names

@@ -78,5 +78,18 @@ def test_traversal_is_titled_with_its_range(rng):
         "interpolation": strip[:0],
     }
     drawn = pictures.of_evaluation(arrays)
-    assert drawn["traversal"].axes[0].get_title() == "Latent units from -2 to 2.5"
+    assert drawn["traversal"]().axes[0].get_title() == "Latent units from -2 to 2.5"
     assert set(drawn) == {"attack", "repeated", "traversal", "samples"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 40])
+@pytest.mark.parametrize("count", [1, 2])
+def test_latents_of_few_examples(count, size, rng):
+    latents, paths = rng.normal(size=(count, size)), rng.normal(size=(count, 9, size))
+    (points, drawn), name = figures.project(latents, paths)
+    assert points.shape == (count, 2)
+    if name == "principal component":  # two axes at right angles keep no more than all lengths
+        np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-12)
+        lengths = np.linalg.norm(paths - latents.mean(axis=0), axis=-1)
+        assert np.all(np.linalg.norm(drawn, axis=-1) <= lengths + 1e-12)
+    assert figures.latent_scatter(latents, np.zeros(count), paths).axes

@@ -1,15 +1,18 @@
 import os
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 
-from dvae_tf import files
+import train
+from dvae_tf import commands, datasets, files
 
 
 def _write_half(target):
     with files.appearing(target) as unfinished:
-        unfinished.write_text("half")
+        unfinished.write_text("half", encoding="utf-8")
         raise OSError("No space left on device")
 
 
@@ -18,7 +21,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     files.write(target, "old")
     with pytest.raises(OSError, match="No space left"):
         _write_half(target)
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert os.listdir(tmp_path) == ["config.json"]
     files.write(target, b"new")
     assert target.read_bytes() == b"new"
@@ -28,12 +31,12 @@ def test_directories_appear_once_and_are_replaced(tmp_path):
     target = tmp_path / "evaluation"
     for content in ("first", "second"):
         with files.replacing(target) as unfinished:
-            (unfinished / "metrics.json").write_text(content)
-        assert (target / "metrics.json").read_text() == content
+            (unfinished / "metrics.json").write_text(content, encoding="utf-8")
+        assert (target / "metrics.json").read_text(encoding="utf-8") == content
         assert os.listdir(tmp_path) == ["evaluation"]
     with pytest.raises(OSError, match="not empty"), files.appearing(target) as unfinished:
         unfinished.mkdir()
-    assert (target / "metrics.json").read_text() == "second"
+    assert (target / "metrics.json").read_text(encoding="utf-8") == "second"
 
 
 KILLED = """
@@ -56,20 +59,54 @@ with files.replacing(target) as unfinished:
 def test_nothing_is_lost_when_a_process_is_killed(when, tmp_path):
     target = tmp_path / "evaluation"
     target.mkdir()
-    (target / "metrics.json").write_text("first")
+    (target / "metrics.json").write_text("first", encoding="utf-8")
     subprocess.run(
         [sys.executable, "-c", KILLED, target, when], cwd=os.path.dirname(__file__) + "/.."
     )
     assert len(os.listdir(tmp_path)) == 2
     with pytest.raises(RuntimeError), files.replacing(target):
         raise RuntimeError
-    assert (target / "metrics.json").read_text() == "first"
+    assert (target / "metrics.json").read_text(encoding="utf-8") == "first"
     files.sweep(tmp_path)
     assert os.listdir(tmp_path) == ["evaluation"]
 
 
 def test_sweeps_only_what_no_process_writes(tmp_path):
     with files.appearing(tmp_path / "a") as unfinished:
-        unfinished.write_text("1")
+        unfinished.write_text("1", encoding="utf-8")
         files.sweep(tmp_path)
         assert unfinished.exists()
+
+
+def test_names_cannot_command_a_terminal(tmp_path, capsys):
+    """ESC, BEL, the one-byte CSI, and the mark that turns a line round."""
+    path = tmp_path / "x\x1b[2J\u202e.npz"
+    np.savez(path, **{"pic\x07\x9btures": np.zeros(3)})
+    assert train.main(["--dataset", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert r"x\x1b[2J\u202e.npz must hold" in line
+    assert r"Received: pic\x07\x9btures." in line
+    assert train.main(["--\x1b[2J"]) == 2
+    assert r"--\x1b[2J" in capsys.readouterr().err
+    assert files.printable("größe 😀 \\x1b") == "größe 😀 \\x1b"
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    """Whatever is written of a data set can be encoded: figures, the report, the model card."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.npy")
+    np.save(path, np.zeros((5, 2, 2)))
+    assert datasets.load(str(path)).name == r"caf\udce9"
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_commands_are_one_line(capsys):
+    app = commands.app("x.py", "Warns.")
+
+    @app.default
+    def _warn() -> int:
+        warnings.warn("one\n  line\x1b", stacklevel=1)
+        return 3
+
+    assert commands.run(app, []) == 3
+    assert capsys.readouterr().err == "warning: one line\\x1b\n"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import datasets, figures
+from dvae_tf import datasets
 from dvae_tf.evaluation import captions, drawing, pages
 from dvae_tf.evaluation.denoising import measures
 from dvae_tf.kinds import Kind
@@ -43,22 +43,33 @@ def _is_same(a, b) -> bool:
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
-def write(directory: Path, runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> None:
+def write(directory: Path, runs: Mapping[str, Mapping[str, Any]], kind: Kind) -> dict[str, str]:
     """Write comparison.html, metrics.json and a PNG for each figure.
 
     Args:
         directory: an empty directory.
         runs: name of the run -> content of its metrics.json.
         kind: kind of data.
+
+    Returns:
+        the figures that could not be drawn: name -> error in one line. The page says so, too.
     """
-    drawn = {name: figures.to_png(f) for name, f in drawing.compare(runs, kind).items()}
-    (directory / "comparison.html").write_text(render(runs, drawn, kind))
-    (directory / "metrics.json").write_text(json.dumps(runs, indent=1) + "\n")
+    drawn, failures = drawing.to_pngs(drawing.compare(runs, kind))
+    (directory / "comparison.html").write_text(
+        render(runs, drawn, failures, kind), encoding="utf-8"
+    )
+    (directory / "metrics.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     for name, content in drawn.items():
         (directory / f"{name}.png").write_bytes(content)
+    return failures
 
 
-def render(runs: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, bytes], kind: Kind) -> str:
+def render(
+    runs: Mapping[str, Mapping[str, Any]],
+    drawn: Mapping[str, bytes],
+    failures: Mapping[str, str],
+    kind: Kind,
+) -> str:
     """Return comparison.html: a table of all runs, and figures that lay their curves over each other."""
     first, measure = next(iter(measures(kind).items()))
     words = {
@@ -66,5 +77,5 @@ def render(runs: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, bytes], ki
         **captions.robustness(kind),
     }
     return pages.template("comparison.html").render(
-        runs=runs, drawn=drawn, captions=words, noun=kind.noun
+        runs=runs, drawn=drawn, failures=failures, captions=words, noun=kind.noun
     )

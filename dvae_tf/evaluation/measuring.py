@@ -5,6 +5,7 @@ examples. docs/metrics.md lists the keys. Noise depends only on the seed and on 
 example. So all runs on one data set see the same noisy examples.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from dvae_tf.evaluation import (
     uncertainty,
 )
 from dvae_tf.evaluation.settings import Settings
+from dvae_tf.evaluation.unfinished import Measurements, Part
 from dvae_tf.model import DVAE
 
 
@@ -49,6 +51,7 @@ def evaluate(
     *,
     report: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int], None] | None = None,
+    unfinished: Measurements | None = None,
 ) -> Evaluation:
     """Measure a trained model on the test split of its data set.
 
@@ -58,6 +61,8 @@ def evaluate(
         settings: settings of the evaluation.
         report: called with the name of each part before it is measured.
         progress: called with (examples done, all examples) during the longest part, log p(x).
+        unfinished: where parts are kept as soon as they are measured. Those that it holds already
+            are not measured again.
     """
     test = dataset.test.take(slice(settings.limit))
     clean = test.as_float()
@@ -65,28 +70,53 @@ def evaluate(
     labels = None if test.labels is None else np.asarray(test.labels)
     some_labels = None if labels is None else labels[: settings.num_denoised]
     levels = settings.levels(model.corruption)
-    result: dict[str, Any] = {"format": 1, "seed": settings.seed, "num_test_images": len(test)}
 
-    report("bounds")
-    result |= bound_terms.measure(model, clean, settings)
-    report(f"log p(x), {settings.num_importance_samples} importance samples")
-    result |= log_evidence.measure(model, clean, settings, progress)
-    report("denoising")
-    result["denoising"] = denoising.measure(model, some, levels, settings)
-    report("robustness and uncertainty")
-    fitted = probes.fit(model, dataset.train, settings)
-    result["robustness"] = robustness.measure(
-        model, some, levels, settings, probe=fitted.get("linear"), labels=some_labels
-    )
-    result["uncertainty"] = uncertainty.measure(model, some, settings)
-    report("adversarial noise")
-    result["adversarial"], attacked = adversarial.measure(model, some, settings)
-    report("features")
-    result["features"], arrays = features.measure(model, clean, settings)
-    result["features"]["probes"] = probes.measure(model, fitted, some, some_labels, settings)
-    # Without a closed form of the KL, rank units by how much their posterior means vary.
-    importance = arrays.get("kl_per_unit", arrays["latents"].var(axis=0))
-    arrays |= attacked | manifold.measure(model, some, importance, settings)
-    if labels is not None:
-        arrays["labels"] = labels
+    @functools.cache
+    def fitted() -> dict[str, Any]:
+        return probes.fit(model, dataset.train, settings)
+
+    def measure_robustness() -> Part:
+        probe = fitted().get("linear")
+        rows = robustness.measure(model, some, levels, settings, probe=probe, labels=some_labels)
+        uncertain = uncertainty.measure(model, some, settings)
+        return Part({"robustness": rows, "uncertainty": uncertain}, {})
+
+    def measure_attack() -> Part:
+        rows, attacked = adversarial.measure(model, some, settings)
+        return Part({"adversarial": rows}, attacked)
+
+    def measure_features() -> Part:
+        numbers, arrays = features.measure(model, clean, settings)
+        numbers["probes"] = probes.measure(model, fitted(), some, some_labels, settings)
+        # Without a closed form of the KL, rank units by how much their posterior means vary.
+        importance = arrays.get("kl_per_unit", arrays["latents"].var(axis=0))
+        return Part(
+            {"features": numbers}, arrays | manifold.measure(model, some, importance, settings)
+        )
+
+    measure: dict[str, Callable[[], Part]] = {
+        "bounds": lambda: Part(bound_terms.measure(model, clean, settings), {}),
+        f"log p(x), {settings.num_importance_samples} importance samples": lambda: Part(
+            log_evidence.measure(model, clean, settings, progress), {}
+        ),
+        "denoising": lambda: Part(
+            {"denoising": denoising.measure(model, some, levels, settings)}, {}
+        ),
+        "robustness and uncertainty": measure_robustness,
+        "adversarial noise": measure_attack,
+        "features": measure_features,
+    }
+    parts = {} if unfinished is None else unfinished.load()
+    result: dict[str, Any] = {"format": 1, "seed": settings.seed, "num_test_images": len(test)}
+    arrays = {} if labels is None else {"labels": labels}
+    for name, measure_part in measure.items():
+        if name in parts:
+            report(f"{name}: measured before the stop")
+        else:
+            report(name)
+            parts[name] = measure_part()
+            if unfinished is not None:
+                unfinished.save(parts)
+        result |= parts[name].metrics
+        arrays |= parts[name].arrays
     return Evaluation(result, arrays)

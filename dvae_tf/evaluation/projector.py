@@ -17,6 +17,8 @@ def write(directory: Path, latents: np.ndarray, labels: np.ndarray | None) -> No
     np.savetxt(directory / "latents.tsv", latents, fmt="%.6g", delimiter="\t")
     lines = ["embeddings {", '  tensor_name: "posterior means"', '  tensor_path: "latents.tsv"']
     if labels is not None:
-        (directory / "labels.tsv").write_text("".join(f"{v}\n" for v in labels))
+        (directory / "labels.tsv").write_text("".join(f"{v}\n" for v in labels), encoding="utf-8")
         lines.append('  metadata_path: "labels.tsv"')
-    (directory / "projector_config.pbtxt").write_text("\n".join([*lines, "}"]) + "\n")
+    (directory / "projector_config.pbtxt").write_text(
+        "\n".join([*lines, "}"]) + "\n", encoding="utf-8"
+    )

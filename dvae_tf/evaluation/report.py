@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvae_tf import figures
 from dvae_tf.evaluation import captions, pages, projector
 from dvae_tf.evaluation.denoising import measures, methods
-from dvae_tf.evaluation.drawing import by_noise, draw
+from dvae_tf.evaluation.drawing import by_noise, draw, to_pngs
 from dvae_tf.evaluation.measuring import Evaluation
 from dvae_tf.kinds import Kind
 
@@ -21,7 +20,7 @@ def write(
     title: str,
     config: Mapping[str, Any],
     versions: Mapping[str, str],
-) -> None:
+) -> dict[str, str]:
     """Write metrics.json, report.html, a PNG for each figure, and the files of the projector.
 
     Args:
@@ -31,16 +30,30 @@ def write(
         title: title of the report.
         config: the options of the run and of its evaluation, by name.
         versions: versions of the packages that trained the run.
+
+    Returns:
+        the figures that could not be drawn: name -> error in one line. The report says so, too.
     """
-    drawn = {name: figures.to_png(figure) for name, figure in draw(evaluation, kind).items()}
-    html = render(evaluation.metrics, drawn, kind, title=title, config=config, versions=versions)
-    (directory / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=1) + "\n")
-    (directory / "report.html").write_text(html)
+    drawn, failures = to_pngs(draw(evaluation, kind))
+    html = render(
+        evaluation.metrics,
+        drawn,
+        kind,
+        failures=failures,
+        title=title,
+        config=config,
+        versions=versions,
+    )
+    (directory / "metrics.json").write_text(
+        json.dumps(evaluation.metrics, indent=1) + "\n", encoding="utf-8"
+    )
+    (directory / "report.html").write_text(html, encoding="utf-8")
     for name, content in drawn.items():
         (directory / f"{name}.png").write_bytes(content)
     projector.write(
         directory / "projector", evaluation.arrays["latents"], evaluation.arrays.get("labels")
     )
+    return failures
 
 
 def render(
@@ -48,6 +61,7 @@ def render(
     drawn: Mapping[str, bytes],
     kind: Kind,
     *,
+    failures: Mapping[str, str],
     title: str,
     config: Mapping[str, Any],
     versions: Mapping[str, str],
@@ -57,6 +71,7 @@ def render(
     Args:
         measured: the content of metrics.json.
         drawn: PNG files of the figures, by name.
+        failures: figures that could not be drawn, with their errors.
         kind, title, config, versions: as for `write`.
     """
     table = denoising_table(measured, kind)
@@ -74,6 +89,7 @@ def render(
         noun=kind.noun,
         measured=measured,
         drawn=drawn,
+        failures=failures,
         sections=sections,
         methods=methods(kind),
         has_baselines=bool(kind.baselines()),

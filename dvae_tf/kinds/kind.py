@@ -208,8 +208,8 @@ class Kind:
         """
         return {}
 
-    def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Figure]":
-        """Draw the figures of an evaluation that show examples: file name -> figure.
+    def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Callable[[], Figure]]":
+        """Return the figures of an evaluation that show examples: file name -> function that draws it.
 
         Args:
             arrays: by name, from `evaluation.adversarial` and `evaluation.manifold`.

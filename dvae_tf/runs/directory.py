@@ -31,7 +31,7 @@ _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {files.printable(text)}", file=sys.stderr)
 
 
 class RunDirectory:
@@ -48,6 +48,7 @@ class RunDirectory:
         export/          versions of the SavedModel
         evaluation/      metrics.json, figures, report
         diagnosis.json   only if training diverged
+        .measured.npz    parts of an evaluation that has not ended
 
     Args:
         path: path of the directory, which need not exist.
@@ -60,6 +61,7 @@ class RunDirectory:
         self.logs_path = self.path / "logs"
         self.export_path = self.path / "export"
         self.diagnosis_path = self.path / "diagnosis.json"
+        self.measured_path = self.path / ".measured.npz"
         self._config_path = self.path / "config.json"
         self._checkpoints_path = self.path / "checkpoints"
         self._metrics_path = self.path / "evaluation" / "metrics.json"

@@ -1,12 +1,14 @@
 """model_card.md: a description of a version for people, with the results of its run if known."""
 
+import html
 import importlib.metadata
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dvae_tf import corruptions, templating
+from dvae_tf import corruptions, files, templating
 from dvae_tf.kinds import Kind
 from dvae_tf.kinds.measure import Measure
 from dvae_tf.model import DVAE
@@ -52,8 +54,14 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
             "metrics": _checked_metrics(kind, run),
             "versions": run["versions"],
         }
-    environment = templating.environment("dvae_tf.serving", autoescape=False)
+    environment = templating.environment("dvae_tf.serving", autoescape=False, escape=_as_markdown)
     return environment.get_template("model_card.md").render(card) + "\n"
+
+
+def _as_markdown(text: str) -> str:
+    """Escape a text for Markdown: no HTML, no links, no emphasis, and no second line."""
+    escaped = re.sub(r"[\\`*]|(?<=\])\(", r"\\\g<0>", files.printable(text))
+    return html.escape(escaped, quote=False)
 
 
 def _checked_metrics(kind: Kind, run: Mapping[str, Any]) -> list[str]:

@@ -93,7 +93,7 @@ class Image(Kind):
 
         return pictures.of_run(arrays, title=title)
 
-    def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Figure]":
+    def evaluation_figures(self, arrays: Mapping[str, Any]) -> "dict[str, Callable[[], Figure]]":
         from dvae_tf.kinds.image import pictures
 
         return pictures.of_evaluation(arrays)

@@ -1,109 +1,198 @@
-"""Images from a user's files: .npz, .npy, and folders of image files."""
+"""Images from a user's arrays: .npz and .npy files."""
 
-import os
-from collections.abc import Sequence
+import contextlib
+import math
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from dvae_tf.kinds.image import pixels
-from dvae_tf.streamed import DatasetError, Streamed, first_line, read_row
+from dvae_tf.streamed import DatasetError, Streamed, first_line
 
 # Images [N, H, W, C], and labels [N] where they are known.
 Examples = tuple[np.ndarray | Streamed, np.ndarray | Streamed | None]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+class _Array(NamedTuple):
+    """An array in a file, of which only the header has been read.
+
+    Attributes:
+        shape, dtype: shape and dtype.
+        read: a function that reads the values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
 
 
 def load_npz(path: Path) -> tuple[Examples, Examples | None]:
-    arrays = _read_numpy(path)
-    images = next((key for key in ("x_train", "images") if key in arrays), None)
-    if images is None:
-        raise DatasetError(
-            f"{path} must hold an array `images`, or `x_train` and `x_test`. "
-            f"Received: {', '.join(arrays) or 'no arrays'}."
-        )
-
-    def read(images_key, labels_keys) -> Examples:
-        split_images = checked(arrays[images_key], f"{path}, array {images_key}")
-        labels = next((arrays[key] for key in labels_keys if key in arrays), None)
-        if labels is not None and labels.shape != split_images.shape[:1]:
+    with _readable(path) as file, zipfile.ZipFile(file) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        images = next((key for key in ("x_train", "images") if key in names), None)
+        if images is None:
             raise DatasetError(
-                f"{path} must hold one label for each of its {len(split_images)} images. "
-                f"Received: labels of shape {labels.shape}."
+                f"{path} must hold an array `images`, or `x_train` and `x_test`. "
+                f"Received: {', '.join(names) or 'no arrays'}."
             )
-        if labels is not None and labels.dtype.kind == "f" and np.all(labels == labels.round()):
-            labels = labels.astype(np.int64)
-        if labels is not None and labels.dtype.kind not in "biuSU":
-            raise DatasetError(
-                f"{path} must hold labels that are integers or words. Received: {labels.dtype}. "
-                "Convert them, or leave them out."
-            )
-        return split_images, labels
 
-    train = read(images, ("y_train", "labels"))
-    test = read("x_test", ("y_test",)) if "x_test" in arrays else None
-    if test is not None and test[0].shape[1:] != train[0].shape[1:]:
-        raise DatasetError(
-            f"{path} must hold images of one shape. Received: {train[0].shape[1:]} in {images} "
-            f"and {test[0].shape[1:]} in x_test."
-        )
-    if test is not None and (test[1] is None) != (train[1] is None):
-        raise DatasetError(
-            f"{path} must hold labels for both x_train and x_test, or for neither. "
-            f"Received: {', '.join(arrays)}."
-        )
-    return train, test
+        def find(images_key, labels_keys) -> tuple[_Array, _Array | None]:
+            """Check the headers of images and labels."""
+            found = _member(archive, images_key)
+            check_form(found.shape, found.dtype, f"{path}, array {images_key}")
+            labels_key = next((key for key in labels_keys if key in names), None)
+            if labels_key is None:
+                return found, None
+            labels = _member(archive, labels_key)
+            if labels.shape != found.shape[:1]:
+                raise DatasetError(
+                    f"{path} must hold one label for each of its {found.shape[0]} images. "
+                    f"Received: labels of shape {labels.shape}."
+                )
+            if labels.dtype.kind not in "biufSU":
+                raise _odd_labels(path, labels.dtype)
+            return found, labels
+
+        train = find(images, ("y_train", "labels"))
+        test = find("x_test", ("y_test",)) if "x_test" in names else None
+        if test is not None and _image_shape(test[0]) != _image_shape(train[0]):
+            raise DatasetError(
+                f"{path} must hold images of one shape. Received: {_image_shape(train[0])} in "
+                f"{images} and {_image_shape(test[0])} in x_test."
+            )
+        if test is not None and (test[1] is None) != (train[1] is None):
+            raise DatasetError(
+                f"{path} must hold labels for both x_train and x_test, or for neither. "
+                f"Received: {', '.join(names)}."
+            )
+
+        def read(key: str, found: tuple[_Array, _Array | None]) -> Examples:
+            split_images = checked(found[0].read(), f"{path}, array {key}")
+            labels = None if found[1] is None else found[1].read()
+            if labels is not None and labels.dtype.kind == "f":
+                if not np.all(labels == labels.round()):
+                    raise _odd_labels(path, labels.dtype)
+                labels = labels.astype(np.int64)
+            return split_images, labels
+
+        return read(images, train), None if test is None else read("x_test", test)
+
+
+def _image_shape(array: _Array) -> tuple[int, ...]:
+    """Return the shape of an image: a missing last axis is one channel."""
+    return array.shape[1:] if len(array.shape) == 4 else (*array.shape[1:], 1)
+
+
+def _odd_labels(path: Path, dtype: np.dtype) -> DatasetError:
+    return DatasetError(
+        f"{path} must hold labels that are integers or words. Received: {dtype}. "
+        "Convert them, or leave them out."
+    )
 
 
 def load_npy(path: Path) -> tuple[Examples, None]:
-    return (checked(_read_numpy(path)[""], str(path)), None), None
+    with _readable(path) as file:
+        array = _array(file, path.stat().st_size)
+        check_form(array.shape, array.dtype, str(path))
+        return (checked(array.read(), str(path)), None), None
 
 
-def _read_numpy(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name; the array of an .npy is called "".
-
-    Pickles are refused, so that no code in the file runs.
-    """
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, and name it in every error of reading it."""
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise DatasetError(
+            f"{path} must be a regular file. Received: a pipe, a socket or a device. Copy its "
+            "content into a file."
+        )
     try:
         with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            is_array = isinstance(content, np.ndarray)
-            if is_array != (path.suffix == ".npy"):
+            start = file.read(6)
+            file.seek(0)
+            is_array = start == np.lib.format.MAGIC_PREFIX
+            if is_array != (path.suffix == ".npy") and start[:4] in (
+                b"PK\3\4",
+                b"PK\5\6",
+                b"\x93NUM",
+            ):
                 kind = "an .npy file" if is_array else "an .npz file"
                 raise ValueError(f"{kind} by its content: rename it")
-            arrays = {"": content} if is_array else dict(content)
-            for name, array in arrays.items():
-                if not isinstance(array, np.ndarray):
-                    raise ValueError(f"the member {name!r} is no array")
-            return arrays
-    except Exception as error:  # NumPy raises many types on a damaged file
+            yield file
+    except DatasetError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many types on a damaged file
         raise DatasetError(
             f"{path} must be a readable {path.suffix} file of plain arrays. "
             f"Received: {first_line(error)}."
         ) from error
 
 
-def load_folder(path: Path) -> tuple[Examples, None]:
-    # Names that begin with a dot belong to the operating system, whatever their suffix.
-    found = [
-        p
-        for p in path.rglob("*")
-        if not any(part.startswith(".") for part in p.relative_to(path).parts) and p.is_file()
-    ]
-    files = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        others = ", ".join(sorted({p.suffix for p in found if p.suffix})[:5])
+def _member(archive: zipfile.ZipFile, name: str) -> _Array:
+    """Read the header of an array in an .npz file."""
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise ValueError(f"the member {name!r} is no array") from None
+    with archive.open(info) as file:
+        header = _array(file, info.file_size)
+
+    def read() -> np.ndarray:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return header._replace(read=read)
+
+
+def _array(file: IO[bytes], size: int) -> _Array:
+    """Read the header of an array; pickles are refused, so that no code in the file runs.
+
+    Args:
+        file: an .npy file.
+        size: its size in bytes, which must be that of the array.
+    """
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"format {version} of arrays with named fields")
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects")
+    missing = file.tell() + math.prod(shape) * dtype.itemsize - size
+    if missing > 0:
+        raise ValueError(f"an array of shape {shape} that lacks {missing} bytes")
+
+    def read() -> np.ndarray:
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+    return _Array(shape, dtype, read)
+
+
+def check_form(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+    """Refuse a shape or a dtype that images [N, H, W] or [N, H, W, C] cannot have.
+
+    Args:
+        shape, dtype: shape and dtype.
+        where: the place they come from, for messages.
+
+    Raises:
+        DatasetError: if one is wrong.
+    """
+    if len(shape) not in (3, 4) or 0 in shape:
         raise DatasetError(
-            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any"
-            + (f", but with {others}. Convert images to one of these." if others else ".")
+            f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
+            f"without zeros. Received: shape {shape}. Reshape flat vectors first."
         )
-    # Sub-folders are labels.
-    labels = None
-    if all(file.parent != path for file in files):
-        _, labels = np.unique([file.parent.name for file in files], return_inverse=True)
-    return (image_files(files), labels), None
+    if dtype not in (np.bool_, np.uint8) and not np.issubdtype(dtype, np.floating):
+        raise DatasetError(
+            f"Images in {where} must be uint8 in 0..{pixels.WHITE}, bool, or floats in [0, 1]. "
+            f"Received: {dtype}. Convert them."
+        )
 
 
 def checked(images: np.ndarray, where: str) -> np.ndarray:
@@ -116,22 +205,13 @@ def checked(images: np.ndarray, where: str) -> np.ndarray:
     Raises:
         DatasetError: if shape, dtype or values are wrong.
     """
+    check_form(images.shape, images.dtype, where)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or 0 in images.shape:
-        raise DatasetError(
-            f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
-            f"without zeros. Received: shape {images.shape}. Reshape flat vectors first."
-        )
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * pixels.WHITE
     if images.dtype == np.uint8:
         return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise DatasetError(
-            f"Images in {where} must be uint8 in 0..{pixels.WHITE}, bool, or floats in [0, 1]. "
-            f"Received: {images.dtype}. Convert them."
-        )
     bad = ~np.isfinite(images).all(axis=(1, 2, 3))
     if bad.any():
         raise DatasetError(
@@ -150,38 +230,3 @@ def checked(images: np.ndarray, where: str) -> np.ndarray:
             f"Received: values from {low:.9g} to {high:.9g}. {remedy}"
         )
     return images.astype(np.float32)
-
-
-def image_files(files: Sequence[Path]) -> Streamed:
-    """Return the images in files, all of one size: uint8 [N, H, W, C].
-
-    All headers are read. Only one file for each distinct header is decoded.
-
-    Raises:
-        DatasetError: if one of these files is damaged, or has another shape than the first file.
-    """
-    keys = np.array([os.fsencode(file) for file in files])
-    first = read_row(_read_image, keys[0], os.fsdecode)
-    images = Streamed(keys, _read_image, os.fsdecode, tf.TensorSpec(first.shape, tf.uint8))
-    kinds: dict = {}
-    for index, file in enumerate(files):
-        kinds.setdefault(_kind(file) or file, index)
-    images[list(kinds.values())].check()
-    return images
-
-
-def _kind(file: Path) -> tuple | None:
-    """Return what a file's header says about the image's shape; None if Pillow cannot read it."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(file) as image:
-            return image.format, image.mode, image.size, "transparency" in image.info
-    except Exception:  # Pillow raises many types on a damaged file; decoding says why
-        return None
-
-
-def _read_image(path: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-    channels = tf.shape(image)[-1]
-    return image[..., : channels - (channels + 1) % 2]  # drop the alpha channel

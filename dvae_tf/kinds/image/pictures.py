@@ -1,6 +1,6 @@
 """Figures that show images: arrays in, a matplotlib Figure out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,24 +146,28 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
     return drawn
 
 
-def of_evaluation(arrays: Mapping[str, Any]) -> dict[str, Figure]:
-    """Draw the images of an evaluation; see `Kind.evaluation_figures`."""
-    low, high = arrays["traversal_values"][[0, -1]]
+def of_evaluation(arrays: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """Return the images of an evaluation; see `Kind.evaluation_figures`."""
     names = ("random_input", "random_output", "attack_input", "attack_output")
-    drawn = {
-        "attack": strips(
+
+    def traversal() -> Figure:
+        low, high = arrays["traversal_values"][[0, -1]]
+        return strips(
+            arrays["traversal"],
+            title=f"Latent units from {low:g} to {high:g}",
+            labels=[f"unit {unit}" for unit in arrays["traversal_units"]],
+        )
+
+    drawings: dict[str, Callable[[], Figure]] = {
+        "attack": lambda: strips(
             np.stack([arrays[name] for name in names]),
             title="Noise of one size",
             labels=["random", "denoised", "attack", "denoised"],
         ),
-        "repeated": strips(arrays["repeated"], title="Repeated denoising"),
-        "traversal": strips(
-            arrays["traversal"],
-            title=f"Latent units from {low:g} to {high:g}",
-            labels=[f"unit {unit}" for unit in arrays["traversal_units"]],
-        ),
-        "samples": image_grid(arrays["samples"], title="Prior samples"),
+        "repeated": lambda: strips(arrays["repeated"], title="Repeated denoising"),
+        "traversal": traversal,
+        "samples": lambda: image_grid(arrays["samples"], title="Prior samples"),
     }
     if len(arrays["interpolation"]):
-        drawn["interpolation"] = strips(arrays["interpolation"], title="Interpolation")
-    return drawn
+        drawings["interpolation"] = lambda: strips(arrays["interpolation"], title="Interpolation")
+    return drawings

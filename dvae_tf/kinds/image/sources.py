@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dvae_tf.kinds.image import files, records
+from dvae_tf.files import printable
+from dvae_tf.kinds.image import files, folders, records
 from dvae_tf.kinds.kind import Source
 from dvae_tf.streamed import DatasetError, first_line
 
@@ -71,12 +72,12 @@ def load(name: str, *, data_dir: str | None, cache: str) -> Source:
         return _checked(Source(name, *records.load(name[len("tfds:") :], data_dir, cache)))
     path = _path(name)
     if path.is_dir():
-        return _checked(Source(path.stem, *files.load_folder(path)))
+        return _checked(Source(printable(path.stem), *folders.load_folder(path)))
     if path.suffix not in _FILES or not path.exists():
         raise DatasetError(
             f"Images must be in an existing .npz or .npy file, or in a folder. Received: {path}."
         )
-    return _checked(Source(path.stem, *_FILES[path.suffix](path)))
+    return _checked(Source(printable(path.stem), *_FILES[path.suffix](path)))
 
 
 def _path(name: str) -> Path:
