@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-# Otherwise TensorFlow's start-up messages would bury ours. The variable only works before the import.
+# Otherwise TensorFlow's start-up messages would bury ours. Both variables only work before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json says
 
 import keras
 from cyclopts import Parameter
@@ -16,7 +17,7 @@ from cyclopts import Parameter
 from dvae_tf import DVAE, commands, datasets
 from dvae_tf.evaluation import Settings, comparison, evaluate, report, unfinished
 from dvae_tf.runs import building, configuration
-from dvae_tf.runs.directory import RunDirectory, warn
+from dvae_tf.runs.directory import RunDirectory, locking, warn
 
 app = commands.app(
     "evaluate.py",
@@ -27,6 +28,7 @@ app = commands.app(
 
 
 @app.default
+@locking
 def _evaluate(
     *run_dirs: Annotated[str, Parameter(name="RUN_DIR", help="Run directories from train.py.")],
     num_importance_samples: Annotated[

@@ -4,12 +4,14 @@ import os
 import shlex
 import sys
 
-# Otherwise TensorFlow's start-up messages would bury ours. The variable only works before the import.
+# Otherwise TensorFlow's start-up messages would bury ours. Both variables only work before the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json says
 
 from dvae_tf import commands
 from dvae_tf.runs import command_line, defaults, resuming, training
 from dvae_tf.runs.configuration import ConfigurationError
+from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
 from dvae_tf.runs.outcome import Outcome
 from dvae_tf.runs.training import Run
@@ -18,15 +20,27 @@ from dvae_tf.serving import export
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    try:
-        options = command_line.parse(arguments)
-        if options is None:
-            return 0
-        run = _prepare(options)
-    except (ValueError, TypeError, OSError) as error:
-        return _fail(error)
-    except KeyboardInterrupt:
-        return 130
+    commands.warn_of_limits()
+    with commands.Interruptible() as interruptible:
+        try:
+            options = command_line.parse(arguments)
+            if options is None:
+                return 0
+            if options.resume is not None:
+                interruptible.hint = _hint(RunDirectory(options.resume))
+            run = _prepare(options)
+        except (ValueError, TypeError, OSError) as error:
+            return _fail(error)
+        interruptible.hint = _hint(run.directory)
+        try:
+            return _train(run)
+        finally:
+            run.directory.unlock()
+    return 130
+
+
+def _train(run: Run) -> int:
+    """Train, export and report; return the exit status."""
     directory = run.directory
     try:
         outcome = training.train(run)
@@ -39,11 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     except OSError as error:
         return _fail(error, f"Then continue with {directory.resume_command}")
-    except KeyboardInterrupt:
-        print(f"\nstopped: continue with {directory.resume_command}", file=sys.stderr)
-        return 130
     _report(run, outcome)
     return 0
+
+
+def _hint(directory: RunDirectory) -> str:
+    return f"stopped: continue with {directory.resume_command}"
 
 
 def _fail(error: BaseException, remedy: str = "") -> int:

@@ -2,8 +2,11 @@
 
 import errno
 import io
+import os
 import re
+import resource
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Mapping
@@ -57,7 +60,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
 
 
 # Errors of a disk: what it must do, and the remedy.
-_DISK = {
+DISK_ERRORS = {
     errno.ENOSPC: ("have room", "Make room"),
     errno.EDQUOT: ("have room", "Make room"),
     errno.EROFS: ("be writable", "Choose another place"),
@@ -69,8 +72,8 @@ _DISK = {
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one printable line; of the disk's, with a remedy."""
     text = printable(" ".join(str(error).split()))
-    if isinstance(error, OSError) and error.errno in _DISK:
-        requirement, remedy = _DISK[error.errno]
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        requirement, remedy = DISK_ERRORS[error.errno]
         return f"The disk must {requirement}. Received: {text}. {remedy}."
     return text
 
@@ -91,28 +94,78 @@ def fail(
     return 2
 
 
+class Interruptible:
+    """A block that Ctrl-C ends with the exit status 130, which the caller returns after it.
+
+    The first Ctrl-C raises KeyboardInterrupt, so that files are closed and removed. Whoever presses
+    it again does not want to wait: the process ends at once, as if it had been killed.
+
+    Attributes:
+        hint: a line for the user, printed in both cases; empty prints nothing.
+    """
+
+    def __init__(self) -> None:
+        self.hint = ""
+
+    def __enter__(self) -> "Interruptible":
+        self._before = signal.getsignal(signal.SIGINT)
+        try:
+            # Some processes run with Ctrl-C ignored, under `nohup` for example.
+            if self._before is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._first)
+        except ValueError:  # not in the main thread
+            pass
+        return self
+
+    def _first(self, *_) -> None:
+        signal.signal(signal.SIGINT, self._second)
+        raise KeyboardInterrupt
+
+    def _second(self, *_) -> None:
+        if self.hint:
+            os.write(2, f"\n{self.hint}\n".encode())  # `print` may be what was interrupted
+        os._exit(130)
+
+    def __exit__(self, kind, *_) -> bool:
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self.hint:
+            print(f"\n{self.hint}", file=sys.stderr)
+        if signal.getsignal(signal.SIGINT) in (self._first, self._second):
+            signal.signal(signal.SIGINT, self._before)
+        return kind is not None and issubclass(kind, KeyboardInterrupt)
+
+
+def warn_of_limits() -> None:
+    """Warn if the address space is limited: TensorFlow then may end without a message.
+
+    It reserves far more than it uses, and its compiler aborts when a reservation fails.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        print(
+            f"warning: the address space is limited to {limit / 2**30:.1f} GiB (ulimit -v). "
+            "TensorFlow aborts without a message if that is too little. Limit resident memory instead.",
+            file=sys.stderr,
+        )
+
+
 def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C.
 
     Each warning is one line on stderr.
     """
-    with warnings.catch_warnings():
+    warn_of_limits()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters of names
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings(), Interruptible():
         warnings.showwarning = _show_warning
-        return _run(app, arguments)
+        try:
+            words = sys.argv[1:] if arguments is None else arguments
+            command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+            return command(*bound.args, **bound.kwargs) or 0
+        except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
+            return fail(app.name[0], error)
+    return 130
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     print(f"warning: {one_line(message)}", file=sys.stderr)
-
-
-def _run(app: cyclopts.App, arguments: list[str] | None) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters of names
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        words = sys.argv[1:] if arguments is None else arguments
-        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-        return command(*bound.args, **bound.kwargs) or 0
-    except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
-        return fail(app.name[0], error)
-    except KeyboardInterrupt:
-        return 130

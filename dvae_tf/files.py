@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = ".unfinished-"
+_ASIDE = ".aside-"
 
 
 @contextlib.contextmanager
@@ -41,14 +42,12 @@ def replacing(directory: Path) -> Iterator[Path]:
 
     If the process is killed between the two renames, the next call restores the old directory.
     """
-    aside = directory.with_name(f".aside-{directory.name}")
-    if aside.exists() and not directory.exists():
-        aside.rename(directory)
+    aside = directory.with_name(_ASIDE + directory.name)
+    _restore(directory, aside)
     with appearing(directory) as unfinished:
         unfinished.mkdir()
         yield unfinished
         sync_tree(unfinished)
-        shutil.rmtree(aside, ignore_errors=True)
         if directory.exists():
             directory.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
@@ -72,20 +71,38 @@ def printable(text: str) -> str:
 
 
 def sweep(directory: Path) -> None:
-    """Remove unfinished files that killed processes of this machine left in a directory."""
+    """Remove what killed processes of this machine left in a directory, or restore it.
+
+    Call it while this process writes nothing there: what bears its number is of an earlier process
+    with the same one, as in a container that was started again.
+    """
     for path in directory.glob(f"{_MARK}*"):
-        if _is_running(int(path.name.split("-")[1])):
+        number = path.name.removeprefix(_MARK).partition("-")[0]
+        if number.isascii() and number.isdigit() and _is_running(int(number)):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    for path in directory.glob(f"{_ASIDE}*"):
+        _restore(path.with_name(path.name.removeprefix(_ASIDE)), path)
+
+
+def _restore(directory: Path, aside: Path) -> None:
+    """Put back what was moved aside, or remove it if its successor is there."""
+    if directory.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():
+        aside.rename(directory)
 
 
 def _is_running(process: int) -> bool:
+    """Return whether another process has this number."""
+    if process == os.getpid():
+        return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

@@ -149,6 +149,35 @@ class _Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+class _Fill(keras.callbacks.Callback):
+    """Leaves no room on a disk in the second epoch: TensorBoard cannot flush at its end.
+
+    Args:
+        disk: directory on the disk.
+    """
+
+    def __init__(self, disk: Path):
+        super().__init__()
+        self._filler = disk / "filler"
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+
+
+@contextlib.contextmanager
+def first_called(callback: keras.callbacks.Callback) -> Iterator[None]:
+    """Have training call a callback before its own that write."""
+    own = training._callbacks
+    training._callbacks = lambda *values: [callback, *own(*values)]
+    try:
+        yield
+    finally:
+        training._callbacks = own
+
+
 def quietly(command: Callable[[], int]) -> tuple[int, str]:
     """Run a command in this process; return its exit status and what it wrote to stderr."""
     errors = io.StringIO()
@@ -168,12 +197,8 @@ def make_bases(directory: Path) -> dict[str, bytes]:
     assert quietly(lambda: train.main([*common, "--run-dir", str(ended)]))[0] == 0
     stopped = directory / "stopped" / "run"
     stopped.parent.mkdir()
-    own = training._callbacks
-    training._callbacks = lambda *values: [*own(*values), _Stop()]
-    try:
+    with first_called(_Stop()):
         assert quietly(lambda: train.main([*common, "--run-dir", str(stopped)]))[0] == 130
-    finally:
-        training._callbacks = own
     assert len(list((stopped / "checkpoints").iterdir())) > 1
     data = directory / "data"
     (data / "photos").mkdir(parents=True)
@@ -275,6 +300,17 @@ def on_a_small_disk(
                     if not problem and contents(disk / "run") != expected:
                         problem = "the resumed run has other weights"
                     yield f"room again, resumed: status {status}", problem
+            shutil.rmtree(disk / "run", ignore_errors=True)
+            # So many epochs that TensorBoard flushes within them.
+            seldom = ["--checkpoint-seconds", "1000", "--run-dir", str(disk / "run")]
+            with first_called(_Fill(disk)):
+                status, problem = judge(
+                    lambda: train.main([*SMALL, "--epochs", "9", *seldom]), (2,)
+                )
+            yield f"disk that fills between checkpoints: status {status}", problem
+            (disk / "filler").unlink()
+            status, problem = judge(lambda: resume(disk), (0,))
+            yield f"room again, resumed: status {status}", problem
             subprocess.run(["mount", "-o", "remount,ro", name], check=True)
             before = snapshot(disk)
             for label, command in (

@@ -1,11 +1,15 @@
+import hashlib
 import json
 
 import keras
 import numpy as np
 import pytest
 
-from dvae_tf import DVAE, networks
-from dvae_tf.runs import checkpoints
+import train
+from dvae_tf import DVAE, datasets, networks
+from dvae_tf.runs import callbacks, checkpoints, defaults
+from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.options import Options
 
 
 def make(step, rng):
@@ -101,3 +105,59 @@ def test_state_is_json(tmp_path, rng):
     with pytest.raises(TypeError):
         checkpoints.save(tmp_path, checkpoints.Checkpoint(1, {}, {"model": object()}))
     assert json.dumps(make(1, rng).state)
+
+
+STATE = {"epoch": 0, "step_in_epoch": 0, "means": [], "best_bound": None, "history": ""}
+
+
+def test_a_checkpoint_of_a_run_passes_unchanged():
+    arrays = {"current-0000": np.zeros(2), "best-0000": np.ones(2)}
+    state = STATE | {"means": [[1.5, 2.0], 0.5], "best_bound": -1.5, "more": 1}
+    checkpoint = checkpoints.Checkpoint(3, arrays, state)
+    assert callbacks.checked(checkpoint) is checkpoint
+
+
+@pytest.mark.parametrize(
+    ("arrays", "state", "message"),
+    [
+        ({"odd": np.zeros(2)}, STATE, "an array named 'odd'"),
+        ({"current-a-b": np.zeros(2)}, STATE, "an array named 'current-a-b'"),
+        ({"third-0000": np.zeros(2)}, STATE, "an array named 'third-0000'"),
+        ({"best-0000": np.zeros(2)}, STATE, "best weights that are not those of the current model"),
+        ({"current-0000": np.zeros(2), "best-0000": np.zeros(3)}, STATE, "best weights"),
+        ({}, [], "a state"),
+        ({}, STATE | {"epoch": "1"}, "a state with epoch"),
+        ({}, STATE | {"epoch": -1}, "a state with epoch"),
+        ({}, STATE | {"means": {"a": 1}}, "a state with means"),
+        ({}, {k: v for k, v in STATE.items() if k != "history"}, "a state with history"),
+    ],
+)
+def test_refuses_what_no_run_writes(arrays, state, message):
+    with pytest.raises(checkpoints.CheckpointError, match=message):
+        callbacks.checked(checkpoints.Checkpoint(1, arrays, state))
+
+
+def test_a_file_that_is_no_archive_is_damaged_though_its_digest_fits(tmp_path, rng):
+    checkpoints.save(tmp_path, make(1, rng))
+    (path,) = tmp_path.iterdir()
+    content = b"PK\x03\x04 and no more"
+    digest = hashlib.sha256(content).hexdigest().encode()
+    path.write_bytes(b"dvae_tf checkpoint 1 sha256 " + digest + b"\n" + content)
+    with pytest.raises(checkpoints.CheckpointError, match="all are damaged"):
+        load(tmp_path)
+
+
+def test_resuming_from_odd_names_is_refused_in_one_line(tmp_path, capsys):
+    config = defaults.resolve(Options(hidden=(4,), run_dir=str(tmp_path / "run")))
+    directory = RunDirectory.create(config, datasets.load("digits"), "noise")
+    directory.save_checkpoint(checkpoints.Checkpoint(1, {"odd": np.zeros(2)}, STATE))
+    assert train.main(["--resume", str(directory)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "must hold a checkpoint of this run. Received: an array named 'odd'" in line
+
+
+def test_arrays_of_another_type_are_those_of_another_model():
+    model = make_model()
+    arrays = {name: array.astype("S8") for name, array in checkpoints.capture(model).items()}
+    with pytest.raises(checkpoints.CheckpointError, match="are not those of this model"):
+        checkpoints.restore(model, arrays)

@@ -74,7 +74,16 @@ def test_a_new_kind_brings_its_own_defaults(monkeypatch):
 
 def test_only_what_a_run_can_do_without_is_none():
     hints = {field.name: field.default for field in dataclasses.fields(Configuration)}
-    free = {"data_dir", "limit", "max_gradient_norm", "patience", "preset", "run_dir", "resume"}
+    free = {
+        "data_dir",
+        "init_from",
+        "limit",
+        "max_gradient_norm",
+        "patience",
+        "preset",
+        "run_dir",
+        "resume",
+    }
     assert {name for name, default in hints.items() if default is None} == free
 
 

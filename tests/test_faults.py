@@ -1,12 +1,29 @@
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
-pytestmark = pytest.mark.slow
+from dvae_tf import commands
+from dvae_tf.runs import training
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_tensorflows_full_disk_is_one_of_the_system():
+    """As TensorBoard's flush meets it; tests/faults.py trains on such a disk."""
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
+        tf.io.write_file("/dev/full", "events")
+    with pytest.raises(OSError, match="No space left on device") as converted:
+        training._check_disk(caught.value)
+    assert converted.value.errno == errno.ENOSPC
+    assert commands.one_line(converted.value).startswith("The disk must have room. Received:")
+    training._check_disk(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"))
+
+
+@pytest.mark.slow
 def test_damaged_files_and_full_disks_are_met_with_a_message():
     """One case of every kind; `python tests/faults.py` runs 200."""
     done = subprocess.run(

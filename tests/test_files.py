@@ -71,13 +71,6 @@ def test_nothing_is_lost_when_a_process_is_killed(when, tmp_path):
     assert os.listdir(tmp_path) == ["evaluation"]
 
 
-def test_sweeps_only_what_no_process_writes(tmp_path):
-    with files.appearing(tmp_path / "a") as unfinished:
-        unfinished.write_text("1", encoding="utf-8")
-        files.sweep(tmp_path)
-        assert unfinished.exists()
-
-
 def test_names_cannot_command_a_terminal(tmp_path, capsys):
     """ESC, BEL, the one-byte CSI, and the mark that turns a line round."""
     path = tmp_path / "x\x1b[2J\u202e.npz"
@@ -110,3 +103,22 @@ def test_warnings_of_commands_are_one_line(capsys):
 
     assert commands.run(app, []) == 3
     assert capsys.readouterr().err == "warning: one line\\x1b\n"
+
+
+def test_sweeps_only_what_no_other_process_writes(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    # The last process with our number wrote in an earlier life of this container.
+    for number in (os.getppid(), ended.pid, os.getpid(), 10**30, "odd"):
+        (tmp_path / f".unfinished-{number}-a").mkdir()
+    for name in ("b", ".aside-b", ".aside-c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(name)
+    files.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f".unfinished-{os.getppid()}-a",
+        "b",
+        "c",
+    }
+    assert (tmp_path / "b" / "name").read_text() == "b"
+    assert (tmp_path / "c" / "name").read_text() == ".aside-c"

@@ -100,7 +100,9 @@ ARGUMENTS = (
 
 
 def test_every_argument_of_a_model_is_tried():
-    names = {p.name for p in inspect.signature(DVAE).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    names = {
+        p.name for p in inspect.signature(DVAE).parameters.values() if p.kind is p.KEYWORD_ONLY
+    }
     assert {name for arguments in ARGUMENTS for name in arguments} == names
 
 

@@ -107,7 +107,9 @@ class TestRunDirectory:
     def test_finished_run_cannot_be_resumed(self, finished):
         result = run("--resume", finished[0].name, cwd=finished[0].parent)
         assert result.returncode == 2
-        assert "which has ended after 2 of 2 epochs" in messages(result)[0]
+        (line,) = messages(result)
+        assert "which has ended after 2 of 2 epochs" in line
+        assert line.endswith("from its weights with --init-from 'a run'.")
 
 
 @pytest.mark.slow
@@ -392,6 +394,11 @@ def bad_data(tmp_path, rng):
         pytest.param("--hidden 10000000000", "fits into memory", marks=pytest.mark.slow),
         ("--resume nowhere", "nowhere must be a run directory"),
         ("--run-dir wide.npy/run", "Choose another place"),
+        (
+            "--dataset caf\udce9.npy",
+            r"--dataset must be UTF-8, as TensorFlow writes paths. Received: 'caf\udce9.npy'",
+        ),
+        ("--init-from nowhere", "nowhere must be a run directory"),
         ("--dataset frey --data-dir nowhere", "downloads/manual"),
     ],
 )

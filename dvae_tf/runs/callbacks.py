@@ -1,16 +1,21 @@
 """Keras callbacks for training runs. Keras' own callbacks work beside them."""
 
 import math
+import re
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+import pydantic
+from pydantic import Field
 
 from dvae_tf import counts
 from dvae_tf.model import DVAE
 from dvae_tf.runs import checkpoints, history
 from dvae_tf.runs.directory import RunDirectory
+
+_NAME = re.compile(r"(current|best)-\d+")
 
 
 class KLWarmUp(keras.callbacks.Callback):
@@ -206,6 +211,40 @@ class Checkpointing(keras.callbacks.Callback):
         checkpoints.restore(self._copy, self._best)
         self.directory.save_model(self._copy)
         self._is_best_written = True
+
+
+class _State(pydantic.BaseModel):
+    """The state in a checkpoint, which `Checkpointing` wrote."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    epoch: Annotated[int, Field(ge=0)]
+    step_in_epoch: Annotated[int, Field(ge=0)]
+    means: list[float | list[float]]
+    best_bound: float | None
+    history: str
+
+
+def checked(checkpoint: checkpoints.Checkpoint) -> checkpoints.Checkpoint:
+    """Return a checkpoint from a file unchanged.
+
+    Raises:
+        CheckpointError: if it does not hold what `Checkpointing` writes.
+    """
+    try:
+        _State.model_validate(checkpoint.state)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise checkpoints.CheckpointError(f"a state with {place}: {first['msg']}") from error
+    for name in checkpoint.arrays:
+        if not _NAME.fullmatch(name):
+            raise checkpoints.CheckpointError(f"an array named {name!r}, which no run writes")
+    current, best = split_arrays(checkpoint)
+    shapes = [{name: array.shape for name, array in part.items()} for part in (current, best)]
+    if best and shapes[0] != shapes[1]:
+        raise checkpoints.CheckpointError("best weights that are not those of the current model")
+    return checkpoint
 
 
 def split_arrays(

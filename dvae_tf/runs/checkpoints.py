@@ -72,7 +72,7 @@ def load_newest(directory: Path, *, report: Callable[[str], None]) -> Checkpoint
     for path in paths:
         try:
             checkpoint = _read(path)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except Exception as error:  # NumPy raises many types on an odd file
             problems.append(f"{path} ({error})")
             continue
         for problem in problems:
@@ -101,8 +101,8 @@ def restore(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
     if len(arrays) == len(variables) - len(_unknown_to_0_1(model)):
         unknown = {id(variable) for variable in _unknown_to_0_1(model)}
         variables = [variable for variable in variables if id(variable) not in unknown]
-    ours = [tuple(variable.shape) for variable in variables]
-    theirs = [array.shape for _, array in sorted(arrays.items())]
+    ours = [(tuple(variable.shape), variable.dtype) for variable in variables]
+    theirs = [(array.shape, array.dtype.name) for _, array in sorted(arrays.items())]
     if ours != theirs:
         raise CheckpointError(
             f"it holds {len(theirs)} arrays, which are not those of this model's {len(ours)} variables"

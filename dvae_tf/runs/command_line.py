@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import cyclopts
@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 from dvae_tf import commands
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.kinds import KINDS
+from dvae_tf.runs import warm_start
 from dvae_tf.runs.options import ConfigurationError, OneOf, Options
 from dvae_tf.runs.presets import PRESETS
 
@@ -159,6 +160,11 @@ def _flags() -> dict[str, _Flag]:
         ),
         "preset": _Flag(RUN, "A named group of settings; other flags override it."),
         "run_dir": _Flag(RUN, "Directory to create. [default: runs/DATASET-NOISE-NUMBER]"),
+        "init_from": _Flag(
+            RUN,
+            "Start from the best weights of the run in this directory, with a new optimiser and "
+            "schedule. Flags that you leave out are those of that run.",
+        ),
         "resume": _Flag(RUN, "Continue the run in this directory, with its own configuration."),
     }
 
@@ -201,7 +207,11 @@ def parse(arguments: list[str] | None = None) -> Options | None:
         command(*bound.args, **bound.kwargs)
         return None
     given = receive(*bound.args, **bound.kwargs)
-    options = Options(**(dict(PRESETS.get(given.get("preset", ""), {})) | given))
+    for name in ("run_dir", "init_from", "resume"):
+        if name in given:
+            given[name] = os.path.expanduser(given[name])  # shells leave alone --run-dir=~/run
+    source = warm_start.options_of(given["init_from"]) if "init_from" in given else {}
+    options = Options(**(source | dict(PRESETS.get(given.get("preset", ""), {})) | given))
     if options.resume is not None and options != Options(
         resume=options.resume, data_dir=options.data_dir
     ):
@@ -209,7 +219,7 @@ def parse(arguments: list[str] | None = None) -> Options | None:
             "--resume must stand alone, or with --data-dir: a run continues with its own "
             "configuration. Received: other flags beside it. Drop them, or start a new run."
         )
-    return replace(options, run_dir=_at_home(options.run_dir), resume=_at_home(options.resume))
+    return options
 
 
 def _signature() -> inspect.Signature:
@@ -242,8 +252,3 @@ def _choices(hint: Any) -> Collection[str] | None:
         return hint.names
     inner = [*get_args(hint), *getattr(hint, "__metadata__", ())]
     return next((names for part in inner if (names := _choices(part)) is not None), None)
-
-
-def _at_home(path: str | None) -> str | None:
-    """Expand ~, which shells leave alone in --run-dir=~/run; an unknown ~user stays unchanged."""
-    return None if path is None else os.path.expanduser(path)

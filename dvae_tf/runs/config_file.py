@@ -51,6 +51,14 @@ def parse(text: str) -> tuple[Configuration, dict[str, Any]]:
             f"a run directory must have format {_FORMAT}. Received: {content['format']!r}, of "
             "another version of dvae_tf. Use that version, or train again."
         )
+    versions = content.setdefault("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
+        raise ConfigurationError(
+            f"`versions` must hold the version of each package. Received: {str(versions)[:200]!r}. "
+            "Restore the file."
+        )
+    if not isinstance(content.get("data"), dict):
+        content["data"] = {}  # the earliest runs have no such entry
     return configuration.from_dict(content["configuration"]), content
 
 

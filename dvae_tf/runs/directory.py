@@ -3,30 +3,35 @@
 import contextlib
 import csv
 import errno
+import functools
 import json
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import keras
 import numpy as np
 
 from dvae_tf import figures, files
 from dvae_tf.datasets import Dataset
 from dvae_tf.model import DVAE
-from dvae_tf.runs import checkpoints, config_file, history
+from dvae_tf.runs import checkpoints, config_file, history, model_file
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
+from dvae_tf.runs.lock import Lock
+from dvae_tf.runs.options import is_utf8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_Result = TypeVar("_Result")
 # Errors of the system for a path at which no directory can be created.
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+# Its errors for a path at which another process has just created one.
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def warn(text: str) -> None:
@@ -65,6 +70,7 @@ class RunDirectory:
         self._config_path = self.path / "config.json"
         self._checkpoints_path = self.path / "checkpoints"
         self._metrics_path = self.path / "evaluation" / "metrics.json"
+        self._lock = Lock(self._config_path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -88,33 +94,72 @@ class RunDirectory:
         Raises:
             ConfigurationError: if the directory exists already, or cannot be created there.
         """
-        directory = cls(config.run_dir or _next_free(config))
-        path = directory.path
-        if os.path.lexists(path):
+        text = config_file.compose(config, dataset, corruption)
+        while True:
+            directory = cls(config.run_dir or _next_free(config))
+            if directory._appear(text):
+                return directory
+            if config.run_dir is None:
+                continue  # another run has just taken this number
             is_run = directory._config_path.exists()
             remedy = f", or continue that run: {directory.resume_command}" if is_run else ""
             raise ConfigurationError(
-                f"`run_dir` must not exist yet. Received: {path}. Choose another one{remedy}."
+                f"`run_dir` must not exist yet. Received: {directory}. Choose another one{remedy}."
             )
-        text = config_file.compose(config, dataset, corruption)
+
+    def _appear(self, config_text: str) -> bool:
+        """Create the directory with its config.json; return False if something is there already."""
+        if os.path.lexists(self.path):
+            return False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with files.appearing(path) as unfinished:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with files.appearing(self.path) as unfinished:
                 unfinished.mkdir()
-                (unfinished / "config.json").write_text(text)
+                (unfinished / "config.json").write_text(config_text, encoding="utf-8")
         except OSError as error:
+            if error.errno in _TAKEN and os.path.lexists(self.path):
+                return False
             if error.errno not in _NO_PLACE:
                 raise
             raise ConfigurationError(
                 "`run_dir` must be a path at which a directory can be created. "
-                f"Received: {path} ({error.strerror}). Choose another place."
+                f"Received: {self.path} ({error.strerror}). Choose another place."
             ) from error
-        return directory
+        return True
 
-    def sweep(self) -> None:
-        """Remove unfinished files of killed processes."""
-        for place in (self.path, self._checkpoints_path, self.export_path):
+    # ---- working on it alone ----
+
+    def lock(self) -> None:
+        """Keep other processes from working on the run, and remove what killed ones left.
+
+        The lock is held until `unlock`, or until this object or the process ends.
+
+        Raises:
+            ConfigurationError: if this is not a run directory, or another process holds the lock.
+            OSError: if the run directory is read-only.
+        """
+        self.read_config()
+        if not self._lock.acquire():
+            raise ConfigurationError(
+                f"{self} must not be in use. Received: a run that another process is training, "
+                "evaluating or exporting. Wait for it to end, or stop it."
+            )
+        parts = ("checkpoints", "export", "figures", "evaluation")
+        for place in (self.path, *(self.path / part for part in parts)):
             files.sweep(place)
+
+    def unlock(self) -> None:
+        """Let other processes work on the run."""
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock for a `with` block."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
 
     # ---- config.json ----
 
@@ -124,11 +169,18 @@ class RunDirectory:
         Raises:
             ConfigurationError: if the file is missing or cannot be read.
         """
+        if not is_utf8(str(self.path)):
+            raise ConfigurationError(
+                "A run directory must have a name in UTF-8, as TensorFlow writes paths. Received: "
+                f"{str(self.path)!a}. Rename it."
+            )
         try:
-            return config_file.parse(self._config_path.read_text())
+            return config_file.parse(self._config_path.read_text(encoding="utf-8"))
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._config_path}: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+        ) as error:  # fmt: skip
             raise ConfigurationError(
                 f"{self.path} must be a run directory with a config.json. Received: {error}. "
                 "Name a directory that train.py made."
@@ -142,8 +194,7 @@ class RunDirectory:
         Raises:
             ConfigurationError: if number or shape of the examples differ; the message says how.
         """
-        content = self.read_config()[1].get("data")
-        saved = content if isinstance(content, dict) else {}  # the earliest runs have no such entry
+        saved = self.read_config()[1]["data"]
         noun = dataset.kind.noun
         for name, value in config_file.describe(dataset).items():
             if saved.get(name, value) == value:
@@ -196,10 +247,10 @@ class RunDirectory:
     # ---- model.keras ----
 
     def load_model(self) -> DVAE:
-        """Load the best model, in Keras' safe mode.
+        """Load the best model, without running code from the file.
 
         Raises:
-            ConfigurationError: if model.keras is missing or damaged.
+            ConfigurationError: if model.keras is missing or damaged, or could run code.
         """
         if not self.model_path.exists():
             raise ConfigurationError(
@@ -207,10 +258,11 @@ class RunDirectory:
                 f"training: {self.resume_command}"
             )
         try:
-            return keras.models.load_model(self.model_path, safe_mode=True)
+            return model_file.load(self.model_path)
         except Exception as error:  # Keras raises many types on a damaged file
             raise ConfigurationError(
-                f"{self.model_path} must be a complete model file. Received: {str(error)[:200]}. "
+                f"{self.model_path} must be a complete model file. "
+                f"Received: {str(error)[:200] or type(error).__name__}. "
                 "Train the run again."
             ) from error
 
@@ -269,12 +321,25 @@ class RunDirectory:
         if not self._metrics_path.exists():
             return None
         try:
-            return json.loads(self._metrics_path.read_text())
+            return json.loads(self._metrics_path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigurationError(
                 f"{self._metrics_path} must be the metrics of a run. Received: {error!r}. "
                 "Evaluate the run again."
             ) from error
+
+
+def locking(command: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Decorate a command whose positional arguments are paths of runs: it holds their locks."""
+
+    @functools.wraps(command)
+    def with_locks(*paths, **options):
+        with contextlib.ExitStack() as stack:
+            for path in {Path(path).resolve(): path for path in paths}.values():
+                stack.enter_context(RunDirectory(path).locked())
+            return command(*paths, **options)
+
+    return with_locks
 
 
 def _next_free(config: Configuration) -> Path:

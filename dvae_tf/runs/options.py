@@ -105,6 +105,7 @@ class Options:
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     preset: Annotated[str, OneOf(PRESETS)] | None = None
     run_dir: str | None = None
+    init_from: str | None = None
     resume: str | None = None
 
     def __post_init__(self):
@@ -125,10 +126,25 @@ class Options:
             )
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded; names of files may hold bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_each(options: Options) -> None:
     """Check every field on its own, by its annotation."""
     defaults = {field.name: field.default for field in fields(options)}
     values = {name: getattr(options, name) for name in defaults}
+    for name, value in values.items():
+        if isinstance(value, str) and not is_utf8(value):
+            raise ConfigurationError(
+                f"`{name}` must be UTF-8, as TensorFlow writes paths. Received: {value!a}. "
+                "Rename it."
+            )
     try:
         cls: Any = type(options)
         _schema(cls).model_validate(values)

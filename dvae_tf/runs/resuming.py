@@ -24,6 +24,11 @@ class Progress(NamedTuple):
     is_trained: bool = False
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was trained yet."""
+        return self.checkpoint is None and not self.is_trained
+
+    @property
     def epoch(self) -> int:
         """Number of complete epochs."""
         return 0 if self.checkpoint is None else self.checkpoint.state["epoch"]
@@ -61,11 +66,10 @@ def restore(
     Raises:
         ConfigurationError: if the run is complete, or its files are damaged.
     """
-    if is_chief:
-        directory.sweep()
     try:
         newest = directory.load_checkpoint()
         if newest is not None:
+            newest = callbacks.checked(newest)
             checkpoints.restore(model, callbacks.split_arrays(newest)[0])
     except checkpoints.CheckpointError as error:
         raise ConfigurationError(
@@ -74,10 +78,12 @@ def restore(
     try:
         text = directory.read_history_text() if newest is None else newest.state["history"]
         rows = history.rows(text)
+        if rows:
+            history.columns(rows)
         is_trained = directory.model_path.exists() and history.has_ended(
             rows, config.epochs, config.patience
         )
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+    except (LookupError, ValueError, TypeError, csv.Error) as error:
         raise ConfigurationError(
             f"{directory.history_path} must be the history of a run. Received: {error!r}. "
             "Start a new run."
@@ -85,7 +91,8 @@ def restore(
     if newest is None and is_trained and directory.is_exported(1):
         raise ConfigurationError(
             f"`resume` must name an unfinished run. Received: {directory}, which has ended after "
-            f"{len(rows)} of {config.epochs} epochs. Start a new run."
+            f"{len(rows)} of {config.epochs} epochs. Start a new run from its weights with "
+            f"`init_from={str(directory)!r}`."
         )
     if is_chief and newest is not None:
         directory.write_history_text(text)

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from dvae_tf import datasets, networks, randomness
+from dvae_tf import commands, datasets, networks, randomness
 from dvae_tf.model import DVAE
-from dvae_tf.runs import building, callbacks, checkpoints, diagnosis, outcome, resuming, workers
+from dvae_tf.runs import (
+    building,
+    callbacks,
+    checkpoints,
+    diagnosis,
+    outcome,
+    resuming,
+    warm_start,
+    workers,
+)
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.outcome import Outcome
@@ -53,17 +62,19 @@ class Run:
 
 
 def prepare(config: Configuration) -> Run:
-    """Load the data, build the model and create the run directory.
+    """Load the data, build the model and create the run directory, or lock the one to resume.
 
-    The directory is created last, after everything that a user can get wrong has been checked.
+    The directory is created last, after everything that a user can get wrong has been checked. Its
+    lock is held until `Run.directory.unlock()`, or until the run is no longer referenced.
 
     Raises:
         TypeError, ValueError, OSError: if the run is not possible; the message says in one line what
             to change.
     """
-    # Recorded in config.json, so that the run can be evaluated without the variable.
+    # Recorded in config.json, so that the run goes on without the variable and from anywhere.
     data_dir = config.data_dir or os.environ.get("TFDS_DATA_DIR")
-    config = dataclasses.replace(config, data_dir=data_dir)
+    init_from = config.init_from and os.path.abspath(config.init_from)
+    config = dataclasses.replace(config, data_dir=data_dir, init_from=init_from)
     strategy = workers.strategy(config.strategy)
     is_chief = workers.is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
@@ -76,26 +87,40 @@ def prepare(config: Configuration) -> Run:
         raise ConfigurationError(
             "Every worker needs the same `run_dir`, and this one has none. Add it."
         )
+    directory = RunDirectory(config.resume or config.run_dir or "")
+    if config.resume is not None and is_chief:
+        directory.lock()
+    try:
+        return _prepare(config, strategy, directory, is_chief)
+    except BaseException:
+        directory.unlock()
+        raise
+
+
+def _prepare(
+    config: Configuration, strategy: tf.distribute.Strategy, directory: RunDirectory, is_chief: bool
+) -> Run:
     dataset = building.load_dataset(config)
     if config.resume is not None:
-        RunDirectory(config.resume).check_data(dataset)
+        directory.check_data(dataset)
     with strategy.scope():
         model = building.build_model(config, dataset.example_shape)
         networks.start_at_mean(model.decoder, datasets.mean_example(dataset.train))
         steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
         building.compile_model(model, config, steps)
     _check_fit(config, model, dataset)
+    progress = Progress()
     if config.resume is not None:
-        directory = RunDirectory(config.resume)
         progress = resuming.restore(directory, config, model, is_chief=is_chief)
-        return Run(config, dataset, model, directory, progress, is_chief)
-    if is_chief:
+    if config.init_from is not None and progress.is_new:
+        with strategy.scope():
+            warm_start.start(model, config)
+    if config.resume is None and is_chief:
         directory = RunDirectory.create(
             config, dataset, model.kind.describe_noise(model.corruption)
         )
-    else:
-        directory = RunDirectory(str(config.run_dir))
-    return Run(config, dataset, model, directory, Progress(), is_chief)
+        directory.lock()
+    return Run(config, dataset, model, directory, progress, is_chief)
 
 
 def _check_fit(config: Configuration, model: DVAE, dataset: datasets.Dataset) -> None:
@@ -146,7 +171,8 @@ def train(
         selected.append(keeper)
     try:
         _fit(run, [*selected, *extra], verbose)
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
+        _check_disk(error)
         _check_examples(run)
         raise
     if guard.epoch is not None:
@@ -209,6 +235,16 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
         epoch += 1
     if epoch < config.epochs and not (step and model.stop_training):
         fit(epoch * steps, steps, config.epochs)
+
+
+def _check_disk(error: tf.errors.OpError) -> None:
+    """Raise TensorFlow's error as an OSError if its message names an error of the disk.
+
+    TensorBoard's files are written by TensorFlow, which keeps no error number.
+    """
+    for number in commands.DISK_ERRORS:
+        if os.strerror(number) in error.message:
+            raise OSError(number, error.message) from error
 
 
 def _check_examples(run: Run) -> None:

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from dvae_tf import commands
 from dvae_tf.model import DVAE
-from dvae_tf.runs.directory import RunDirectory
+from dvae_tf.runs.directory import RunDirectory, locking
 from dvae_tf.serving import model_card
 from dvae_tf.serving.version import versions, write_version
 
@@ -91,6 +91,7 @@ app = commands.app(
 
 
 @app.default
+@locking
 def _command(
     run_dir: Annotated[str, Parameter(name="RUN_DIR", help="Run directory from train.py.")],
     /,

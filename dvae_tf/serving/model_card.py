@@ -48,7 +48,7 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
     }
     if run is not None:
         card |= {
-            "title": f"{run['data']['name']}, {model.kind.describe_noise(model.corruption)}",
+            "title": f"{run['data'].get('name', kind.name)}, {card['title']}",
             "config": run["configuration"],
             "epochs": len(run["history"]["epoch"]),
             "metrics": _checked_metrics(kind, run),

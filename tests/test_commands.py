@@ -1,0 +1,72 @@
+"""What commands do with Ctrl-C and with limits. Children read the module alone: TensorFlow is slow."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PREPARE = """
+import resource, runpy, signal, sys, time
+commands = runpy.run_path("dvae_tf/commands.py")
+"""
+CHILD = """
+with commands["Interruptible"]() as block:
+    block.hint = "stopped: continue with X"
+    try:
+        print("ready", flush=True)
+        time.sleep(600)
+    finally:
+        print("closing files", flush=True)
+        time.sleep(float(sys.argv[1]))
+sys.exit(130)
+"""
+
+
+def start(code, *words):
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE + code, *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("seconds", ["0", "600"])  # which closing takes
+def test_ctrl_c_once_or_twice_ends_with_the_hint(seconds):
+    with start(CHILD, seconds) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "closing files\n"
+        if seconds != "0":
+            child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
+    assert child.returncode == 130
+    assert errors.splitlines() == ["", "stopped: continue with X"]
+
+
+def test_ctrl_c_is_as_before_after_the_block_and_stays_ignored():
+    code = """
+before = signal.getsignal(signal.SIGINT)
+with commands["Interruptible"]():
+    assert signal.getsignal(signal.SIGINT) is not before
+assert signal.getsignal(signal.SIGINT) is before
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with commands["Interruptible"]():
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""
+    with start(code) as child:
+        assert child.communicate() == ("", "")
+
+
+def test_a_limited_address_space_is_announced():
+    code = """
+commands["warn_of_limits"]()
+resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, resource.RLIM_INFINITY))
+commands["warn_of_limits"]()
+"""
+    with start(code) as child:
+        (line,) = child.communicate()[1].splitlines()
+    assert line.startswith("warning: the address space is limited to 3.0 GiB (ulimit -v).")
