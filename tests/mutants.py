@@ -9,6 +9,7 @@ This process imports the large libraries once and runs none of their code. Each 
 """
 
 import argparse
+import contextlib
 import fnmatch
 import importlib
 import json
@@ -216,10 +217,9 @@ class _Trial:
 
     def end(self) -> None:
         """End the tests and every process that they have started."""
-        try:
+        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.join()
 
 

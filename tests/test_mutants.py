@@ -1,4 +1,4 @@
-"""The list of mutants stays true as the code changes. `python tests/mutants.py` runs the tests on them."""
+"""The list of mutants stays true as the code changes. `python tests/mutants.py` tries them."""
 
 import mutants
 import pytest
