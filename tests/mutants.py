@@ -34,7 +34,7 @@ REQUIRED = {"fast": 0.90, "slow": 0.97}
 
 # Where files begin with this -> the tests that probably see a mistake there, `tests/test_NAME.py`.
 LIKELY = {
-    "dvae_tf/bounds.py": ("bounds", "model_bounds", "likelihood"),
+    "dvae_tf/bounds.py": ("bounds", "model", "model_bounds", "likelihood"),
     "dvae_tf/randomness.py": ("randomness", "corruptions"),
     "dvae_tf/latents.py": ("latents", "layers", "likelihood"),
     "dvae_tf/densities.py": ("model_bounds", "likelihood", "model", "latents"),
@@ -50,7 +50,7 @@ LIKELY = {
     "dvae_tf/files.py": ("files", "faults"),
     "dvae_tf/nests.py": ("latents", "model_bounds", "kinds"),
     "dvae_tf/kinds/kind.py": ("kinds",),
-    "dvae_tf/kinds/image/": ("images", "measures", "baselines", "datasets", "callbacks", "figures"),
+    "dvae_tf/kinds/image/": ("pixels", "measures", "baselines", "figures", "datasets", "callbacks"),
     "dvae_tf/figures.py": ("figures",),
     "dvae_tf/runs/": ("configuration", "checkpoints", "history", "callbacks", "train", "old_runs"),
     "dvae_tf/evaluation/": ("evaluation", "attacks", "metrics_json", "evaluate"),
