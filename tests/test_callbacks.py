@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dvae_tf import DVAE, networks
 from dvae_tf.kinds.image.callbacks import ImageGrid
@@ -54,3 +55,18 @@ def test_image_grid_writes_to_disk_and_tensorboard(model, rng, tmp_path):
     assert b"\x89PNG" in events.read_bytes()
     with pytest.raises(ValueError, match="`every` must be an integer of at least 1"):
         ImageGrid(images, images, every=0)
+
+
+def test_image_grid_shows_what_the_model_makes_of_the_noisy_images(model, rng, tmp_path):
+    clean, noisy = rng.random((2, 3, 4, 4, 1), np.float32)
+    grid = ImageGrid(clean, noisy, log_dir=tmp_path, every=1)
+    grid.set_model(model)
+    grid.on_epoch_end(0)
+    grid.on_train_end()
+    (path,) = tmp_path.iterdir()
+    events = [tf.compat.v1.Event.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    (value,) = (value for event in events for value in event.summary.value)
+    *_, picture = tf.make_ndarray(value.tensor)  # after its width and height
+    shown = tf.io.decode_png(picture)[..., 0].numpy() / 255
+    expected = [np.hstack(images[..., 0]) for images in (clean, noisy, model(noisy).numpy())]
+    np.testing.assert_allclose(shown, np.vstack(expected), atol=1 / 255)

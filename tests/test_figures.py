@@ -57,6 +57,13 @@ def test_encoder_filters(units, rng):
     decoded(pictures.encoder_filters(np.zeros((5, 4, 1, units))))
 
 
+def test_encoder_filters_are_the_strongest_first():
+    weights = np.ones((2, 2, 1, 1)) * np.array([0.1, -0.4, 0.2, 0.3])
+    (picture,) = pictures.encoder_filters(weights, num_filters=3).axes[0].images
+    shown = picture.get_array()[0]
+    np.testing.assert_allclose(shown[~np.isnan(shown)], np.repeat([-0.4, 0.3, 0.2], 2), rtol=1e-6)
+
+
 @pytest.mark.parametrize("law", [scipy.stats.norm, scipy.stats.laplace])
 def test_latent_grid_is_at_quantiles_of_the_prior(law):
     latents = figures.latent_grid(law.ppf, 5)

@@ -269,15 +269,21 @@ def test_under_tf_function_with_unknown_batch(case, rng, jit_compile):
         np.testing.assert_allclose(log_prob, model(x).log_prob(ones), rtol=1e-4, atol=1e-4)
 
 
+def without_dtype(config):
+    return {name: value for name, value in config.items() if name != "dtype"}
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_leaves_the_distribution_in_float32(case, policy):
     layer, num_parameters, event_shape, *_ = case
     with networks.dtype_policy(policy):
         x = keras.Input((3,))
         dense = keras.layers.Dense(num_parameters)
-        model = keras.Model(x, type(layer).from_config(layer.get_config())(dense(x)))
+        made = type(layer).from_config(without_dtype(layer.get_config()))
+        model = keras.Model(x, made(dense(x)))
         p = model(np.ones((2, 3), np.float32))
     assert dense.compute_dtype in ("bfloat16", "float16")
+    assert made.compute_dtype == "float32"  # else Keras rounds what goes into it
     assert {tensor.dtype for tensor in parameters_of(p)} == {tf.float32}
     assert p.dtype == tf.float32 and p.mean().dtype == tf.float32
     assert p.log_prob(np.ones((2, *event_shape), np.float32)).dtype == tf.float32
@@ -319,7 +325,7 @@ def test_bernoulli_gradient_of_several_events_for_one_image(rng):
 def test_bernoulli_density_for_any_number_of_pixels(size, rng):
     """The logarithms are taken of products, whose length depends on the size."""
     logits = (8 * rng.normal(size=(20, size))).astype(np.float32)
-    logits[0], logits[1] = 90.0, -90.0
+    logits[0], logits[1], logits[2] = 90.0, -90.0, 0.0  # 0 has the largest factors
     event = (rng.random((20, size)) < 0.5).astype(np.float32)
     log_prob = layers.IndependentBernoulli(size)(logits).log_prob(event)
     pixels = event * logits - np.logaddexp(0, logits.astype(float))
@@ -377,6 +383,8 @@ def test_reparameterized_sample_of_any_distribution(num_samples):
     q = tfd.Independent(tfd.Laplace(tf.zeros([2, 3]), 1.0), 1)
     z = layers.reparameterized_sample(q, seed=tf.constant([1, 2]), num_samples=num_samples)
     assert z.shape == ((2, 3) if num_samples is None else (4, 2, 3))
+    again = layers.reparameterized_sample(q, seed=tf.constant([1, 2]), num_samples=num_samples)
+    np.testing.assert_array_equal(z, again)
 
 
 def test_refuses_to_sample_without_reparameterization():

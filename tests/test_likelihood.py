@@ -97,6 +97,12 @@ def test_any_number_of_images_and_the_same_for_each(count):
     np.testing.assert_array_equal(result.log_likelihood, again.log_likelihood)
 
 
+def test_every_block_draws_anew():
+    """Of one image, 200 times in two blocks: with shared draws their errors would not cancel."""
+    result = estimate(images=np.repeat(IMAGES[:1], 200, axis=0), num_samples=8)
+    assert len(set(result.log_likelihood.tolist())) == 200
+
+
 def test_model_method_and_xla():
     model, images = make_model(), np.clip(IMAGES, 0, 1)
     np.testing.assert_allclose(

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -73,6 +74,46 @@ def test_start_at_mean(network, likelihood, tolerance):
         np.testing.assert_allclose(p.distribution.loc[0], mean_image, atol=1e-6)
     else:
         np.testing.assert_allclose(p.mean()[0], mean_image, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_hidden_layers_are_those_asked_for(name):
+    """Sizes in the encoder's order, the reverse in the decoder, and one activation everywhere."""
+    network = networks.NETWORKS[name]
+    encoder, decoder = network((8, 8, 1), 2, activation="tanh", **{network.sizes: (6, 5, 4)})
+    for model, expected in ((encoder, [6, 5, 4]), (decoder, [4, 5, 6])):
+        hidden = [layer for layer in model.layers if layer.name not in ("parameters", "hidden")]
+        if name == "mlp":
+            sizes = [layer.units for layer in hidden if isinstance(layer, keras.layers.Dense)]
+        else:
+            kinds = (keras.layers.Conv2DTranspose,) if model is decoder else (keras.layers.Conv2D,)
+            sizes = [h.filters for h in hidden if type(h) in kinds and h.strides == (2, 2)]
+        assert sizes == expected
+        activations = {
+            layer.activation.__name__ for layer in hidden if hasattr(layer, "activation")
+        }
+        assert activations - {"linear"} == {"tanh"}
+
+
+def test_residual_blocks_start_as_the_identity():
+    for model in networks.resnet((8, 8, 1), 2, filters=(3, 4)):
+        convolutions = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D]
+        last = [layer for layer in convolutions if not np.any(layer.kernel)]
+        assert [layer.filters for layer in last] == ([3, 4] if model.name == "encoder" else [4, 3])
+
+
+def test_swish_is_x_times_its_sigmoid():
+    x = np.linspace(-20, 20, 41, dtype=np.float32)
+    expected = x.astype(float) * scipy.special.expit(x.astype(float))
+    np.testing.assert_allclose(networks.swish(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_policy_ends_with_its_block():
+    before = keras.config.dtype_policy()
+    with pytest.raises(MemoryError), networks.dtype_policy("mixed_bfloat16"):
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        raise MemoryError
+    assert keras.config.dtype_policy() == before
 
 
 @pytest.mark.parametrize(
