@@ -42,7 +42,7 @@ def version(tmp_path):
     for name, outputs in GOLDEN.items():
         arrays |= {f"{name}/output/{key}": value for key, value in outputs.items()}
     np.savez(tmp_path / "golden.npz", **arrays)
-    content = {"tolerance": TOLERANCE, "signatures": dict.fromkeys(GOLDEN, {})}
+    content = {"tolerance": TOLERANCE, "signatures": {name: {} for name in GOLDEN}}
     (tmp_path / "signature.json").write_text(json.dumps(content))
     (tmp_path / "saved_model.pb").write_bytes(b"")
     return tmp_path
@@ -121,12 +121,11 @@ def test_status_of_the_command(damage, version, monkeypatch, capsys):
     """With another loader: TensorFlow's would switch XLA off in the process of these tests."""
 
     class Loader:
-        signatures = [*GOLDEN, *(["more"] if damage == "signatures" else [])]
-        change = {"elbo": np.float32([np.nan, -50])} if damage == "outputs" else {}
-        run = staticmethod(answering("score", **change))
-
         def __init__(self, version_dir):
             assert version_dir == version
+            self.signatures = [*GOLDEN, *(["more"] if damage == "signatures" else [])]
+            change = {"elbo": np.float32([np.nan, -50])} if damage == "outputs" else {}
+            self.run = answering("score", **change)
 
         def close(self):
             pass

@@ -211,131 +211,16 @@ def test_mistakes_are_one_line(arguments, message):
     assert "\n" not in shown
 
 
-DIGITS = {
-    "dataset": "digits",
-    "kind": "image",
-    "data_dir": None,
-    "split": "random",
-    "binarize": "none",
-    "limit": None,
-    "cache": "auto",
-    "noise": "salt_pepper",
-    "noise_level": 0.2,
-    "clip": False,
-    "objective": "elbo",
-    "posterior": "conditional",
-    "num_corruptions": 1,
-    "num_samples": 1,
-    "gradient": "reparameterized",
-    "kl_warmup": 0,
-    "likelihood": "discretized_logistic",
-    "network": "mlp",
-    "hidden": [200, 200],
-    "activation": "swish",
-    "latent_dim": 16,
-    "epochs": 300,
-    "batch_size": 64,
-    "learning_rate": 0.003,
-    "schedule": "cosine",
-    "max_gradient_norm": None,
-    "precision": "float32",
-    "patience": None,
-    "validate_every": 1,
-    "validation_input": "corrupted",
-    "seed": 0,
-    "strategy": "auto",
-    "checkpoint_seconds": 30.0,
-    "preset": None,
-    "run_dir": None,
-    "resume": None,
-}
-MNIST = DIGITS | {
-    "dataset": "mnist",
-    "binarize": "dynamic",
-    "noise_level": 0.1,
-    "likelihood": "bernoulli",
-    "latent_dim": 50,
-    "epochs": 100,
-    "batch_size": 100,
-    "learning_rate": 0.001,
-}
-FREY = DIGITS | {
-    "dataset": "frey",
-    "split": "contiguous",
-    "noise": "gaussian",
-    "noise_level": 0.1,
-    "likelihood": "gaussian",
-    "latent_dim": 20,
-    "epochs": 400,
-    "batch_size": 100,
-    "learning_rate": 0.001,
-}
-OTHER = FREY | {
-    "dataset": "tfds:other",
-    "split": "random",
-    "network": "conv",
-    "hidden": [32, 64],
-    "activation": "relu",
-    "latent_dim": 64,
-    "epochs": 100,
-}
-IM2017 = {"noise_level": 0.05, "num_corruptions": 5, "activation": "softplus", "latent_dim": 50}
-# What is asked for -> what is trained.
-RESOLVED = {
-    "": DIGITS,
-    "--dataset mnist": MNIST,
-    "--dataset frey": FREY,
-    "--dataset tfds:other": OTHER,
-    "--network conv": DIGITS | {"network": "conv", "hidden": [32, 64], "activation": "relu"},
-    "--network resnet": DIGITS | {"network": "resnet", "hidden": [32, 64]},
-    "--likelihood bernoulli": DIGITS | {"likelihood": "bernoulli", "binarize": "dynamic"},
-    **{
-        f"--noise {noise}": DIGITS | {"noise": noise, "noise_level": level}
-        for noise, level in {
-            "authors_salt_pepper": 0.1,
-            "block": 0.1,
-            "gaussian": 0.1,
-            "masking": 0.25,
-            "none": 0.0,
-            "poisson": 0.1,
-            "salt_pepper": 0.2,
-            "speckle": 0.1,
-        }.items()
-    },
-    "--preset mnist-im2017": MNIST
-    | IM2017
-    | {"preset": "mnist-im2017", "noise": "authors_salt_pepper", "binarize": "static"},
-    "--preset frey-im2017": FREY | IM2017 | {"preset": "frey-im2017", "split": "random"},
-    "--preset mnist-vae": MNIST | {"preset": "mnist-vae", "noise": "none", "noise_level": 0.0},
-    "--preset mnist-diwae": MNIST
-    | {
-        "preset": "mnist-diwae",
-        "noise_level": 0.05,
-        "objective": "iwae",
-        "num_samples": 5,
-        "gradient": "doubly_reparameterized",
-    },
-    # Flags take precedence over a preset, and a preset over the defaults.
-    "--preset mnist-im2017 --noise masking --hidden 7": MNIST
-    | IM2017
-    | {"preset": "mnist-im2017", "noise": "masking", "binarize": "static", "hidden": [7]},
-}
-
-
-@pytest.mark.parametrize("words", RESOLVED)
-def test_options_left_out_have_these_values(words):
-    config = defaults.resolve(command_line.parse(words.split()))
-    assert configuration.to_dict(config) == RESOLVED[words]
-
-
-def test_every_preset_noise_and_network_has_its_defaults_written_down():
-    for flag, registry in (
-        ("preset", PRESETS),
-        ("noise", corruptions.CORRUPTIONS),
-        ("network", networks.NETWORKS),
-    ):
-        given = {words.removeprefix(f"--{flag} ") for words in RESOLVED}
-        assert set(registry) - {"mlp"} <= given
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_give_way_to_flags(name):
+    preset = PRESETS[name]
+    plain = command_line.parse(["--preset", name])
+    for key, value in preset.items():
+        assert getattr(plain, key) == value
+    changed = command_line.parse([f"--preset={name}", "--noise", "masking", "--hidden", "7"])
+    assert (changed.noise, changed.hidden) == ("masking", (7,))
+    assert changed.dataset == preset["dataset"]
+    defaults.resolve(plain)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "frey", "tfds:cifar10", "tests"])
@@ -375,6 +260,64 @@ def test_defaults_fit_data_and_likelihood():
     assert resolve(Options(noise_level=0.0)).noise_level == 0.0
 
 
+# The options whose defaults depend on others: what is asked for, and what it resolves to.
+OF_DIGITS = {
+    "split": "random",
+    "binarize": "none",
+    "noise": "salt_pepper",
+    "noise_level": 0.2,
+    "likelihood": "discretized_logistic",
+    "network": "mlp",
+    "hidden": (200, 200),
+    "activation": "swish",
+    "latent_dim": 16,
+    "epochs": 300,
+    "batch_size": 64,
+    "learning_rate": 0.003,
+}
+OF_OTHERS = {"noise_level": 0.1, "epochs": 100, "batch_size": 100, "learning_rate": 0.001}
+OF_CONV = {"network": "conv", "hidden": (32, 64), "activation": "relu"}
+DEPENDENT = {
+    "": {},
+    "--dataset mnist": OF_OTHERS
+    | {"likelihood": "bernoulli", "binarize": "dynamic", "latent_dim": 50},
+    "--dataset frey": OF_OTHERS
+    | {"noise": "gaussian", "likelihood": "gaussian", "latent_dim": 20}
+    | {"epochs": 400, "split": "contiguous"},
+    "--dataset tfds:other": OF_OTHERS
+    | {"noise": "gaussian", "likelihood": "gaussian", "latent_dim": 64, **OF_CONV},
+    "--dataset mnist --noise masking --hidden 7": OF_OTHERS
+    | {"likelihood": "bernoulli", "binarize": "dynamic", "latent_dim": 50}
+    | {"noise": "masking", "noise_level": 0.25, "hidden": (7,)},
+    "--network mlp": {},
+    "--network conv": OF_CONV,
+    "--network resnet": {"network": "resnet", "hidden": (32, 64)},
+    "--likelihood bernoulli": {"likelihood": "bernoulli", "binarize": "dynamic"},
+    "--likelihood continuous_bernoulli": {"likelihood": "continuous_bernoulli"},
+    "--likelihood discretized_logistic": {},
+    "--likelihood gaussian": {"likelihood": "gaussian"},
+    "--noise authors_salt_pepper": {"noise": "authors_salt_pepper", "noise_level": 0.1},
+    "--noise block": {"noise": "block", "noise_level": 0.1},
+    "--noise gaussian": {"noise": "gaussian", "noise_level": 0.1},
+    "--noise masking": {"noise": "masking", "noise_level": 0.25},
+    "--noise none": {"noise": "none", "noise_level": 0.0},
+    "--noise poisson": {"noise": "poisson", "noise_level": 0.1},
+    "--noise salt_pepper": {},
+    "--noise speckle": {"noise": "speckle", "noise_level": 0.1},
+}
+
+
+@pytest.mark.parametrize("words", DEPENDENT)
+def test_defaults_that_depend_on_other_options(words):
+    config = defaults.resolve(command_line.parse(words.split()))
+    assert {name: getattr(config, name) for name in OF_DIGITS} == OF_DIGITS | DEPENDENT[words]
+
+
+@pytest.mark.parametrize("option", ["noise", "likelihood", "network"])
+def test_every_entry_has_its_defaults_written_down(option):
+    assert {f"--{option} {name}" for name in REGISTRIES[option]} <= DEPENDENT.keys()
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -407,6 +350,10 @@ def test_dependencies_of_the_package_are_in_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = (ROOT / "requirements.txt").read_text().splitlines()
     assert set(project["dependencies"]) <= set(requirements)
+
+
+def test_no_flags_at_all_are_the_embedded_default():
+    assert command_line.parse([]) == Options()
 
 
 def test_a_preset_may_be_the_last_word_or_lack_its_value():
