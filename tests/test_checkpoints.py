@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 
 import keras
@@ -104,7 +105,13 @@ def test_refuses_the_checkpoint_of_another_model():
 def test_state_is_json(tmp_path, rng):
     with pytest.raises(TypeError):
         checkpoints.save(tmp_path, checkpoints.Checkpoint(1, {}, {"model": object()}))
-    assert json.dumps(make(1, rng).state)
+    assert list(tmp_path.iterdir()) == []
+    checkpoints.save(tmp_path, make(30, rng))
+    (path,) = tmp_path.iterdir()
+    _, _, content = path.read_bytes().partition(b"\n")
+    with np.load(io.BytesIO(content)) as stored:
+        state = stored["state"].tobytes().decode()
+    assert json.loads(state) == {"epoch": 3, "history": "epoch\n0\n"}
 
 
 STATE = {"epoch": 0, "step_in_epoch": 0, "means": [], "best_bound": None, "history": ""}

@@ -211,16 +211,112 @@ def test_mistakes_are_one_line(arguments, message):
     assert "\n" not in shown
 
 
-@pytest.mark.parametrize("name", PRESETS)
+# What a run resolves to without a flag.
+DEFAULTS = {
+    "dataset": "digits",
+    "kind": "image",
+    "data_dir": None,
+    "split": "random",
+    "binarize": "none",
+    "limit": None,
+    "cache": "auto",
+    "noise": "salt_pepper",
+    "noise_level": 0.2,
+    "clip": False,
+    "objective": "elbo",
+    "posterior": "conditional",
+    "num_corruptions": 1,
+    "num_samples": 1,
+    "gradient": "reparameterized",
+    "kl_warmup": 0,
+    "likelihood": "discretized_logistic",
+    "network": "mlp",
+    "hidden": (200, 200),
+    "activation": "swish",
+    "latent_dim": 16,
+    "epochs": 300,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "max_gradient_norm": None,
+    "precision": "float32",
+    "patience": None,
+    "validate_every": 1,
+    "validation_input": "corrupted",
+    "seed": 0,
+    "strategy": "auto",
+    "checkpoint_seconds": 30.0,
+    "preset": None,
+    "run_dir": None,
+    "resume": None,
+}
+MNIST = {
+    "dataset": "mnist",
+    "noise_level": 0.1,
+    "binarize": "dynamic",
+    "likelihood": "bernoulli",
+    "latent_dim": 50,
+    "epochs": 100,
+    "batch_size": 100,
+    "learning_rate": 1e-3,
+}
+IM2017 = {
+    "noise_level": 0.05,
+    "num_corruptions": 5,
+    "hidden": (200, 200),
+    "activation": "softplus",
+    "latent_dim": 50,
+}
+# What a run of each preset resolves to, where it differs from `DEFAULTS`.
+OF_PRESETS = {
+    "mnist-im2017": MNIST | IM2017 | {"noise": "authors_salt_pepper", "binarize": "static"},
+    "frey-im2017": IM2017
+    | {
+        "dataset": "frey",
+        "noise": "gaussian",
+        "split": "random",
+        "likelihood": "gaussian",
+        "epochs": 400,
+        "batch_size": 100,
+        "learning_rate": 1e-3,
+    },
+    "mnist-vae": MNIST | {"noise": "none", "noise_level": 0.0},
+    "mnist-diwae": MNIST
+    | {
+        "noise_level": 0.05,
+        "objective": "iwae",
+        "num_samples": 5,
+        "gradient": "doubly_reparameterized",
+    },
+}
+
+
+def test_no_flags_at_all_are_the_embedded_default():
+    assert dataclasses.asdict(defaults.resolve(command_line.parse([]))) == DEFAULTS
+
+
+def test_every_preset_is_written_out():
+    assert OF_PRESETS.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("name", OF_PRESETS)
 def test_presets_give_way_to_flags(name):
-    preset = PRESETS[name]
-    plain = command_line.parse(["--preset", name])
-    for key, value in preset.items():
-        assert getattr(plain, key) == value
-    changed = command_line.parse([f"--preset={name}", "--noise", "masking", "--hidden", "7"])
-    assert (changed.noise, changed.hidden) == ("masking", (7,))
-    assert changed.dataset == preset["dataset"]
-    defaults.resolve(plain)
+    expected = DEFAULTS | OF_PRESETS[name] | {"preset": name}
+    plain = defaults.resolve(command_line.parse(["--preset", name]))
+    assert dataclasses.asdict(plain) == expected
+    flags = {"noise": "masking", "noise_level": 0.7, "hidden": (7,), "num_corruptions": 2}
+    words = [
+        "--noise",
+        "masking",
+        "--noise-level",
+        "0.7",
+        "--hidden",
+        "7",
+        "--num-corruptions",
+        "2",
+    ]
+    changed = defaults.resolve(command_line.parse([f"--preset={name}", *words]))
+    assert dataclasses.asdict(changed) == expected | flags
 
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "frey", "tfds:cifar10", "tests"])
@@ -350,10 +446,6 @@ def test_dependencies_of_the_package_are_in_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = (ROOT / "requirements.txt").read_text().splitlines()
     assert set(project["dependencies"]) <= set(requirements)
-
-
-def test_no_flags_at_all_are_the_embedded_default():
-    assert command_line.parse([]) == Options()
 
 
 def test_a_preset_may_be_the_last_word_or_lack_its_value():

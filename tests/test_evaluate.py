@@ -19,7 +19,6 @@ import evaluate
 import train
 from dvae_tf import datasets, figures, likelihood
 from dvae_tf.evaluation import captions, projector
-from dvae_tf.evaluation.denoising import methods
 from dvae_tf.kinds import KINDS
 from dvae_tf.runs import building
 from dvae_tf.runs.directory import RunDirectory
@@ -56,42 +55,10 @@ def measured(evaluated):
     return json.loads((evaluated / "metrics.json").read_text())
 
 
-def numbers(value, path=""):
-    """Yield (path, number) for every measured number."""
-    if isinstance(value, dict):
-        if {"mean", "standard_error", "count"} <= set(value):
-            yield path, value
-        for key, inner in value.items():
-            yield from numbers(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from numbers(inner, f"{path}[{index}]")
-
-
-def test_every_number_has_its_error_and_count(measured):
-    found = dict(numbers(measured))
-    assert len(found) > 150
-    for path, value in found.items():
-        assert value["count"] in (20, 40), path  # annealed on 20
-        assert np.isfinite(value["mean"]), path
-        assert value["standard_error"] >= 0, path
-
-
 def test_keys_are_documented(measured):
     documented = (ROOT / "docs" / "metrics.md").read_text()
     for key in measured:
         assert f"`{key}`" in documented
-
-
-def test_likelihoods_are_consistent(measured):
-    log_p, nll = measured["log_likelihood"], measured["nll"]
-    assert log_p["num_samples"] == 20
-    assert nll["mean"] == -log_p["mean"]
-    assert log_p["mean"] >= measured["elbo"]["mean"]
-    bits = nll["mean"] / (64 * np.log(2))
-    assert measured["bits_per_dimension"]["mean"] == pytest.approx(bits)
-    elbo = measured["reconstruction"]["mean"] - measured["kl"]["mean"]
-    assert measured["elbo"]["mean"] == pytest.approx(elbo, rel=1e-5)
 
 
 def test_annealed_images_are_spread_over_the_test_split(runs, measured):
@@ -104,25 +71,6 @@ def test_annealed_images_are_spread_over_the_test_split(runs, measured):
     places = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39]
     same = measured["annealed"]["importance_sampling_on_the_same_images"]
     assert same["mean"] == pytest.approx(sampled[places].mean(), abs=1e-3)
-
-
-def test_tables_are_whole(measured):
-    rows = measured["denoising"]
-    assert {row["method"] for row in rows} == set(methods(KINDS["image"]()))
-    assert len(rows) == 7 * 6 * 2
-    clean = [row for row in rows if row["method"] == "noisy" and row["level"] == 0]
-    for row in clean:
-        assert row["psnr"]["mean"] == pytest.approx(10 * np.log10(12 * 255**2))
-        assert row["ssim"]["mean"] == pytest.approx(1)
-    errors = {(r["noise"], r["level"]): r["squared_error"]["mean"] for r in measured["robustness"]}
-    same = [error for (_, level), error in errors.items() if level == 0]
-    np.testing.assert_allclose(same, same[0])
-    probes = measured["features"]["probes"]
-    assert {(r["classifier"], r["input"]) for r in probes} == {
-        (c, i) for c in ("linear", "nearest_neighbours") for i in ("clean", "corrupted")
-    }
-    for row in measured["adversarial"]:
-        assert row["attack"]["mean"] > row["random"]["mean"]
 
 
 class Page(html.parser.HTMLParser):

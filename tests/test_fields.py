@@ -9,7 +9,9 @@ observations that this changes. The runs do not train.
 import dataclasses
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -41,6 +43,8 @@ BASE = {
     "learning_rate": "0.01",
     "run_dir": "run",
 }
+# The batch whose noise is looked at.
+PROBE = np.random.default_rng(2).random((32, *SHAPE), np.float32)
 SPLITS = ("train", "validation", "test")
 CHANGED = object()  # some other value
 
@@ -56,7 +60,7 @@ class Case(NamedTuple):
 
     changes: dict[str, str | bool]
     moves: dict[str, Any]
-    base: dict[str, str] = {}
+    base: Mapping[str, str] = MappingProxyType({})
 
 
 def changed(*names: str) -> dict[str, object]:
@@ -324,7 +328,7 @@ def drawn(model, step) -> tuple[np.ndarray, np.ndarray]:
         return call
 
     model.encoder, model.decoder = heard("noisy", encoder), heard("latents", decoder)
-    step(tf.constant(np.random.default_rng(2).random((6, *SHAPE), np.float32)))
+    step(tf.constant(PROBE))
     model.encoder, model.decoder = encoder, decoder
     q = encoder(seen["noisy"])
     latents = seen["latents"].reshape(-1, *q.mean().shape)
@@ -408,7 +412,8 @@ def test_a_run_by_hand(observed):
     assert sorted(found["order"].ravel()) == list(range(32))
     assert found["epochs"] == (0, 20)
     assert found["validated epochs"] == list(range(1, 21))
-    # Training and validation draw noise of their own: 96 values of each.
-    probe = np.random.default_rng(2).random((6, *SHAPE), np.float32)
-    noises = [(found[name] - probe).ravel() for name in ("noise", "validation noise")]
-    assert abs(np.corrcoef(noises)[0, 1]) < 4 / np.sqrt(96)
+    # Training and validation draw noise and latents of their own. The correlation of n independent
+    # pairs has a standard error of 1 / sqrt(n).
+    for name, mean in (("noise", PROBE), ("latents", 0)):
+        draws = [(found[f"{prefix}{name}"] - mean).ravel() for prefix in ("", "validation ")]
+        assert abs(np.corrcoef(draws)[0, 1]) < 4 / np.sqrt(len(draws[0])), name

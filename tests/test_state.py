@@ -1,4 +1,4 @@
-"""What is kept: weights, the best model, a model's arguments; and the means of a validation."""
+"""What is kept: weights, the best model, a model's arguments; and the means over a validation."""
 
 import inspect
 
@@ -145,31 +145,3 @@ def test_validation_weighs_examples_equally_whatever_their_batch(rng):
     assert found == pytest.approx(expected, rel=1e-5)
     batches = np.array([part.mean() for part in np.split(log_p, [4, 8])])
     assert abs(batches.mean() - log_p.mean()) > 0.1
-
-
-def test_validation_draws_noise_of_its_own(rng):
-    """The first batch of training and that of validation: other noise, other latents."""
-    x = tf.constant(rng.random((32, *SHAPE), np.float32))
-    model = compiled(make_model(corruption=corruptions.Gaussian(0.5)))
-    seen = []
-    encoder, decoder = model.encoder, model.decoder
-
-    def heard(network):
-        def call(value, **kwargs):
-            seen.append(value.numpy())
-            return network(value, **kwargs)
-
-        return call
-
-    model.encoder, model.decoder = heard(encoder), heard(decoder)
-    model.test_step(x)
-    model.training_gradient(x)
-    noisy, z, training_noisy, training_z = seen
-    noises = [(values - x.numpy()).ravel() for values in (noisy, training_noisy)]
-    latents = []
-    for inputs, draws in ((noisy, z), (training_noisy, training_z)):
-        q = encoder(inputs)
-        latents.append(((draws - q.mean()) / q.stddev()).numpy().ravel())
-    for first, second in (noises, latents):
-        # A correlation of n independent pairs has standard error 1 / sqrt(n).
-        assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(len(first))

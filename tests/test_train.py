@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, evidence, randomness
+from dvae_tf import DVAE, corruptions, evidence, randomness
 from dvae_tf.runs import building, defaults, outcome, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
@@ -246,20 +246,72 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "expected"),
     [
-        "--noise gaussian --noise-level 0.05:0.2 --objective iwae --num-samples 3 "
-        "--num-corruptions 2 --gradient doubly_reparameterized",
-        "--noise none --posterior mixture --num-corruptions 2 --kl-warmup 2",
-        "--noise block --network conv --likelihood bernoulli --schedule constant --patience 1",
-        "--noise poisson --network resnet --likelihood continuous_bernoulli --clip",
-        "--noise authors_salt_pepper --validation-input clean --binarize threshold",
-        "--network conv --precision mixed_float16 --max-gradient-norm 5",
+        (
+            "--noise gaussian --noise-level 0.05:0.2 --objective iwae --num-samples 3 "
+            "--num-corruptions 2 --gradient doubly_reparameterized",
+            {
+                "corruption": corruptions.Gaussian((0.05, 0.2)),
+                "objective": "iwae",
+                "num_samples": 3,
+                "num_corruptions": 2,
+                "gradient": "doubly_reparameterized",
+            },
+        ),
+        (
+            "--noise none --posterior mixture --num-corruptions 2 --kl-warmup 2",
+            {"corruption": corruptions.Identity(), "posterior": "mixture", "num_corruptions": 2},
+        ),
+        (
+            "--noise block --network conv --likelihood bernoulli --schedule constant --patience 1",
+            {
+                "corruption": corruptions.BlockOcclusion(0.1),
+                "binarize": True,
+                "likelihood": "IndependentBernoulli",
+            },
+        ),
+        (
+            "--noise poisson --network resnet --likelihood continuous_bernoulli --clip",
+            {
+                "corruption": corruptions.Poisson(0.1, clip=True),
+                "likelihood": "IndependentContinuousBernoulli",
+            },
+        ),
+        (
+            "--noise authors_salt_pepper --validation-input clean --binarize threshold",
+            {
+                "corruption": corruptions.AuthorsSaltPepper(0.1),
+                "test_corruption": corruptions.Identity(),
+                "binarize": False,
+            },
+        ),
+        (
+            "--network conv --precision mixed_float16 --max-gradient-norm 5",
+            {"corruption": corruptions.SaltPepper(0.2)},
+        ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_flags_combine(arguments, tmp_path):
+def test_flags_combine(arguments, expected, tmp_path):
     words = ["--epochs", "2", "--limit", "150", "--hidden", "8", *arguments.split()]
     assert train.main([*words, "--run-dir", str(tmp_path / "run")]) == 0
+    model = RunDirectory(tmp_path / "run").load_model()
+    last = {layer.name: type(layer).__name__ for layer in model.decoder.layers}["likelihood"]
+    found = {name: getattr(model, name) for name in expected if name != "likelihood"}
+    assert (
+        found | {"likelihood": last} == {"likelihood": "IndependentDiscretizedLogistic"} | expected
+    )
+    history = RunDirectory(tmp_path / "run").read_history()
+    for name in ("loss", "bound", "elbo", "reconstruction", "kl"):
+        for column in (history[name], history[f"val_{name}"]):
+            assert len(column) == 2
+            assert np.isfinite(column).all()
+    # `model.keras` is the better epoch's, by the bound of the same validation.
+    config, _ = RunDirectory(tmp_path / "run").read_config()
+    validation = building.load_dataset(config).validation.as_float()
+    bound = model.evaluate(validation, batch_size=500, return_dict=True, verbose=0)["bound"]
+    assert bound == pytest.approx(max(history["val_bound"]), rel=1e-4)
 
 
 @pytest.mark.slow
