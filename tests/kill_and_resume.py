@@ -1,10 +1,12 @@
-"""Kill training runs at random moments with SIGKILL, resume each, and compare with one never stopped.
+"""Kill trainings, exports and evaluations with SIGKILL, repeat each, and compare with one never killed.
 
-    python tests/kill_and_resume.py --kills 25
+    python tests/kill_and_resume.py --kills 25 --exports 10 --evaluations 10
 
 A run is stopped after a random number of calls of several steps and a random delay, or within a
-checkpoint, an export or an evaluation, and then resumed until it ends. Weights and history must be
-equal bit for bit. The exit status is 1 if one is not.
+checkpoint, a model, the figures or an export, and then resumed until it ends. Exports and evaluations
+die at a random one of the moments at which they are about to change the disk or have just done so, and
+are then repeated. Everything must be equal bit for bit, what was there must stay until it is replaced,
+and nothing unfinished may be left. The exit status is 1 if one is not.
 """
 
 import argparse
@@ -19,7 +21,9 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # 120 steps an epoch in calls of 60, a checkpoint after each of them.
@@ -28,18 +32,22 @@ RUN = shlex.split(
     "--noise-level 0.1:0.3 --checkpoint-seconds 0"
 )
 NUM_CALLS = 6
-PLACES = ("checkpoint", "model", "figures", "export", "evaluation")
+PLACES = ("checkpoint", "model", "figures", "export")
+EVALUATION = shlex.split("--num-importance-samples 10 --limit 20 --num-annealed 2")
+# Files that no two processes write alike: TensorFlow gives each SavedModel a random number, and the
+# entries of a warm-up request are in no order.
+UNSTEADY = ("fingerprint.pb", "tf_serving_warmup_requests")
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at(place: str, number: int, delay: float) -> None:
-    """Have this process die at the `number`-th time that it comes to a place."""
+def kill_at(place: str, number: int, delay: float) -> list[int]:
+    """Have this process die at the `number`-th time that it comes to a place; return what is left."""
     from dvae_tf import files
     from dvae_tf.runs import callbacks, outcome
-    from dvae_tf.serving import export
+    from dvae_tf.serving import version
 
     left = [number]
 
@@ -53,7 +61,13 @@ def kill_at(place: str, number: int, delay: float) -> None:
 
     if place == "step":
         callbacks.FiniteGuard.on_train_batch_begin = lambda self, batch, logs=None: count_down()
-        return
+        return left
+    if place == "disk":
+        for name in ("write_bytes", "write_text", "mkdir", "rename", "replace", "unlink"):
+            setattr(Path, name, around(getattr(Path, name), count_down))
+        files._sync = around(files._sync, count_down)
+        shutil.rmtree = around(shutil.rmtree, count_down)
+        return left
 
     # Half of the bytes are written when the process dies.
     original = Path.write_bytes
@@ -76,44 +90,80 @@ def kill_at(place: str, number: int, delay: float) -> None:
     if place == "figures":
         outcome.figures.learning_curves = lambda *_, **__: die()
     if place == "export":
-        export._complete = lambda *_: die()
-    if place == "evaluation":
-        files.sync_tree = lambda path: die() if path.name.endswith("evaluation") else None
+        version._complete = lambda *_: die()
+    return left
+
+
+def around(function, action):
+    """Return a function that does something before another one and after it."""
+
+    def both(*arguments, **options):
+        action()
+        result = function(*arguments, **options)
+        action()
+        return result
+
+    return both
 
 
 def run_here(words: list[str]) -> int:
-    """Run train.py, or evaluate.py, in this process; KILL says where it is to die."""
+    """Run a command in this process; KILL says where it is to die."""
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if os.environ.get("KILL"):
-        kill_at(**json.loads(os.environ["KILL"]))
     import evaluate
     import train
+    from dvae_tf import export
 
+    kill = json.loads(os.environ["KILL"])
+    left = kill_at(**kill) if kill else [0]
     name, *arguments = words
-    return {"train": train, "evaluate": evaluate}[name].main(arguments)
+    status = {"train": train, "evaluate": evaluate, "export": export}[name].main(arguments)
+    if kill and status == 0:
+        print(kill["number"] - left[0])
+    return status
 
 
 def run(*words: str, kill: dict | None = None, cwd: Path) -> int:
     """Run a command in a process of its own; return its exit status, -9 if it was killed."""
-    environment = os.environ | {"KILL": json.dumps(kill) if kill else ""}
+    return start(*words, kill=kill, cwd=cwd).returncode
+
+
+def start(*words: str, kill: dict | None = None, cwd: Path) -> subprocess.CompletedProcess:
     done = subprocess.run(
         [sys.executable, __file__, "--here", *words],
         cwd=cwd,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        env=os.environ | {"KILL": json.dumps(kill or {})},
+        capture_output=True,
         text=True,
     )
     if done.returncode not in (0, -signal.SIGKILL):
         print(done.stderr[-3000:], file=sys.stderr)
-    return done.returncode
+    return done
+
+
+def num_moments(*words: str, cwd: Path) -> int:
+    """Run a command, and return at how many moments before and after changes of the disk it may die."""
+    done = start(*words, kill={"place": "disk", "number": 10**9, "delay": 0}, cwd=cwd)
+    assert done.returncode == 0, words
+    return int(done.stdout.splitlines()[-1])
+
+
+def tree(directory: Path) -> dict[str, Any]:
+    """Return all that lies in a directory; of files that are never alike only the names."""
+    return {str(path.relative_to(directory)): content(path) for path in directory.rglob("*")}
+
+
+def content(path: Path) -> Any:
+    if path.is_dir() or path.name in UNSTEADY:
+        return None
+    if path.suffix == ".npz":  # its arrays may be in another order
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    return path.read_bytes()
 
 
 def contents(run_dir: Path) -> dict[str, bytes]:
     """Return what must be equal: the weights in model.keras and the history."""
-    import zipfile
-
     import h5py
 
     arrays = {}
@@ -150,28 +200,65 @@ def check(directory: Path, kill: dict, expected: dict[str, bytes]) -> str | None
     return None
 
 
-def check_evaluation(run_dir: Path) -> str | None:
-    """Kill an evaluation, and return what is wrong with the one before it or the one after."""
-    words = ["evaluate", run_dir.name, "--num-importance-samples", "10", "--limit", "20"]
-    if run(*words, cwd=run_dir.parent) != 0:
-        return "the run could not be evaluated"
-    before = (run_dir / "evaluation" / "metrics.json").read_bytes()
-    kill = {"place": "evaluation", "number": 1, "delay": 0}
-    if run(*words, "--seed", "1", kill=kill, cwd=run_dir.parent) != -signal.SIGKILL:
-        return "the evaluation was not killed"
-    if (run_dir / "evaluation" / "metrics.json").read_bytes() != before:
-        return "a killed evaluation has changed the one before it"
-    if run(*words, cwd=run_dir.parent) != 0:
-        return "the run could not be evaluated again"
-    if (run_dir / "evaluation" / "metrics.json").read_bytes() != before:
-        return "another evaluation gives other numbers"
-    return None
+def difference(found: dict, expected: dict) -> str | None:
+    """Return what is wrong with a tree, or None."""
+    names = [name for name in {*found, *expected} if found.get(name, 0) != expected.get(name, 0)]
+    return f"{len(names)} parts differ, {sorted(names)[:3]} among them" if names else None
+
+
+def check_part(words: list[str], run_dir: Path, after: dict, number: int) -> str | None:
+    """Kill a command that writes one part of a run, repeat it, and return what is wrong.
+
+    Args:
+        words: the command.
+        run_dir: directory of the run.
+        after: the tree of the run that the command has completed.
+        number: the number of the moment at which the command dies.
+    """
+    before = tree(run_dir)
+    kill = {"place": "disk", "number": number, "delay": 0}
+    if run(*words, kill=kill, cwd=run_dir.parent) != -signal.SIGKILL:
+        return "it was not killed"
+    found = tree(run_dir)
+    visible = {name: value for name, value in found.items() if not is_hidden(name)}
+    is_between_renames = any(".aside-" in name for name in found)
+    if visible not in (before, after) and not is_between_renames:
+        return f"after the kill {difference(visible, before)}"
+    is_done = visible == after
+    if run(*words, cwd=run_dir.parent) not in ((0, 2) if is_done else (0,)):
+        return "it could not be repeated"
+    return difference(tree(run_dir), after)
+
+
+def is_hidden(name: str) -> bool:
+    return any(part.startswith((".unfinished-", ".aside-")) for part in Path(name).parts)
+
+
+def check_parts(name: str, words: list[str], count: int, root: Path) -> int:
+    """Kill exports or evaluations of the run in `root`; return how many went wrong."""
+    if not count:
+        return 0
+    whole, copy = root / "run", root / name
+    shutil.copytree(whole, copy / "run")
+    moments = num_moments(*words, cwd=copy)
+    after = tree(copy / "run")
+    failures = 0
+    for _ in range(count):
+        shutil.rmtree(copy)
+        shutil.copytree(whole, copy / "run")
+        number = random.randint(1, moments)
+        problem = check_part(words, copy / "run", after, number)
+        failures += problem is not None
+        print(f"{name}, moment {number} of {moments}: {problem or 'equal'}", flush=True)
+    return failures
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25, help="at random steps")
     parser.add_argument("--places", nargs="*", choices=PLACES, default=PLACES, help="one in each")
+    parser.add_argument("--exports", type=int, default=2, help="kills of exports")
+    parser.add_argument("--evaluations", type=int, default=2, help="kills of evaluations")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
@@ -182,9 +269,8 @@ def main() -> int:
     kills += [
         {"place": place, "number": random.randint(1, 3) if place == "checkpoint" else 1, "delay": 0}
         for place in options.places
-        if place != "evaluation"
     ]
-    num_checks = len(kills) + ("evaluation" in options.places)
+    num_checks = len(kills) + options.exports + options.evaluations
     failures = 0
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -202,10 +288,11 @@ def main() -> int:
                 flush=True,
             )
             shutil.rmtree(directory)
-        if "evaluation" in options.places:
-            problem = check_evaluation(root / "run")
-            failures += problem is not None
-            print(f"evaluation: {problem or 'equal'}")
+        failures += check_parts("export", ["export", "run"], options.exports, root)
+        if options.evaluations:
+            assert run("evaluate", "run", *EVALUATION, cwd=root) == 0, "the one to replace"
+        words = ["evaluate", "run", *EVALUATION, "--seed", "1"]
+        failures += check_parts("evaluation", words, options.evaluations, root)
     print(f"{num_checks - failures} of {num_checks} equal")
     return 1 if failures else 0
 

@@ -239,9 +239,10 @@ class TestValidateEvery:
 def test_a_killed_run_goes_on_as_if_it_had_not_been():
     """More kills, and in more places, with `python tests/kill_and_resume.py`."""
     words = ["tests/kill_and_resume.py", "--kills", "1", "--places", "checkpoint"]
+    words += ["--exports", "1", "--evaluations", "1"]
     result = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
-    assert result.stdout.splitlines()[-1] == "2 of 2 equal"
+    assert result.stdout.splitlines()[-1] == "4 of 4 equal"
 
 
 @pytest.mark.slow
