@@ -1,10 +1,13 @@
+import ast
 import os
+import re
 import subprocess
 import sys
 import warnings
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import train
 from dvae_tf import commands, datasets, files
@@ -110,3 +113,36 @@ def test_warnings_of_commands_are_one_line(capsys):
 
     assert commands.run(app, []) == 3
     assert capsys.readouterr().err == "warning: one line\\x1b\n"
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Return whether a call reads or writes text in the encoding of the locale."""
+    function = call.func
+    is_method = isinstance(function, ast.Attribute)
+    name = function.attr if is_method else getattr(function, "id", "")
+    if any(keyword.arg in ("encoding", None) for keyword in call.keywords):
+        return False
+    if name in ("read_text", "write_text"):
+        return len(call.args) == (name == "write_text")
+    if name != "open":
+        return False
+    place = 0 if is_method else 1  # of the mode; other methods than a path's take a name there
+    modes = [*call.args[place : place + 1], *(k.value for k in call.keywords if k.arg == "mode")]
+    if not modes:
+        return len(call.args) == place
+    return bool(re.fullmatch(r"[rwax]\+?t?", str(getattr(modes[0], "value", ""))))
+
+
+def test_every_text_file_has_an_encoding():
+    """Ruff's PLW1514 sees only paths whose type it can infer."""
+    paths = [*ROOT.glob("*.py")]
+    for folder in ("dvae_tf", "experiments", "benchmarks", "serving", "tests", "docs"):
+        paths += (ROOT / folder).rglob("*.py")
+    assert len(paths) > 200
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and lacks_encoding(node)
+    ]
+    assert found == []
