@@ -68,15 +68,18 @@ def _evaluate(
         raise ValueError("RUN_DIR must be given. Name a directory that train.py made.")
     runs = [_load(Path(run_dir), data_dir) for run_dir in run_dirs]
     comparison.check({str(run.path): run.dataset.test for run in runs})
+    unfinished_of = {str(run.path): _unfinished(run, settings) for run in runs}
     measured = {}
     for run in runs:
         print(f"{run.path}:", flush=True)
-        measured[str(run.path)] = _evaluate_one(run, settings)
+        measured[str(run.path)] = _evaluate_one(run, settings, unfinished_of[str(run.path)])
     if len(runs) > 1:
         with RunDirectory(runs[0].path).replacing_evaluation("comparison") as directory:
             _warn_of(comparison.write(directory, measured, runs[0].dataset.kind))
         place = runs[0].path / "evaluation" / "comparison" / "comparison.html"
         print(f"comparison: {place}")
+    for measurements in unfinished_of.values():
+        measurements.remove()
     return 0
 
 
@@ -102,14 +105,17 @@ def _load(path: Path, data_dir: str | None) -> TrainedRun:
     return TrainedRun(path, config, content.get("versions", {}), model, dataset)
 
 
-def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
-    """Measure one run; the new evaluation replaces the old one when it is complete.
+def _unfinished(run: TrainedRun, settings: Settings) -> unfinished.Measurements:
+    """Return what was measured of a run with the same settings before a stop, if anything."""
+    directory = RunDirectory(run.path)
+    key = unfinished.key(directory.model_path.read_bytes(), run.dataset, settings)
+    return unfinished.Measurements(directory.measured_path, key)
 
-    Parts that were measured before a stop, with the same settings, are not measured again.
-    """
-    run_directory = RunDirectory(run.path)
-    key = unfinished.key(run_directory.model_path.read_bytes(), run.dataset, settings)
-    measurements = unfinished.Measurements(run_directory.measured_path, key)
+
+def _evaluate_one(
+    run: TrainedRun, settings: Settings, measurements: unfinished.Measurements
+) -> dict[str, Any]:
+    """Measure one run; the new evaluation replaces the old one when it is complete."""
     bar: list[keras.utils.Progbar] = []
 
     def progress(done: int, count: int) -> None:
@@ -126,7 +132,7 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
         unfinished=measurements,
     )
     settings_used = {f"evaluation: {k}": v for k, v in settings.described().items()}
-    with run_directory.replacing_evaluation() as directory:
+    with RunDirectory(run.path).replacing_evaluation() as directory:
         failures = report.write(
             directory,
             result,
@@ -136,7 +142,6 @@ def _evaluate_one(run: TrainedRun, settings: Settings) -> dict[str, Any]:
             config=configuration.to_dict(run.config) | settings_used,
             versions=run.versions,
         )
-    measurements.remove()
     _warn_of(failures)
     print(f"  report: {run.path / 'evaluation' / 'report.html'}", flush=True)
     return result.metrics

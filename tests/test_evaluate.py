@@ -196,22 +196,29 @@ def test_mistakes_are_one_line_and_leave_the_earlier_evaluation(
 
 
 def test_failure_half_way_keeps_the_earlier_evaluation(runs, evaluated, monkeypatch, capsys):
+    """The disk is full in the second of two runs, which is the one that has an evaluation."""
     before = (evaluated / "metrics.json").read_bytes()
+    write = projector.write
 
-    def full(*arguments):
-        raise OSError("No space left on device")
+    def write_one(directory, *arguments):
+        if directory.parent.parent == runs / "dvae":
+            raise OSError("No space left on device")
+        write(directory, *arguments)
 
-    words = [str(runs / "dvae"), *FAST, "--seed", "5"]
-    monkeypatch.setattr(projector, "write", full)
+    words = [str(runs / "vae"), str(runs / "dvae"), *FAST, "--seed", "5"]
+    monkeypatch.setattr(projector, "write", write_one)
     assert evaluate.main(words) == 2
     assert "No space left" in capsys.readouterr().err
     assert (evaluated / "metrics.json").read_bytes() == before
-    assert hidden(runs / "dvae") == [".measured.npz"]
+    assert (runs / "vae" / "evaluation" / "report.html").exists()
+    assert not (runs / "vae" / "evaluation" / "comparison").exists()
+    assert [hidden(runs / name) for name in ("vae", "dvae")] == [[".measured.npz"]] * 2
     monkeypatch.undo()
     assert evaluate.main(words) == 0
-    assert capsys.readouterr().out.count("measured before the stop") == 6
+    assert capsys.readouterr().out.count("measured before the stop") == 12
     assert (evaluated / "metrics.json").read_bytes() != before
-    assert hidden(runs / "dvae") == []
+    assert (runs / "vae" / "evaluation" / "comparison" / "comparison.html").exists()
+    assert [hidden(runs / name) for name in ("vae", "dvae")] == [[], []]
 
 
 def test_figures_that_fail_do_not_end_it(runs, monkeypatch, capsys):
@@ -240,14 +247,19 @@ def test_figures_that_fail_do_not_end_it(runs, monkeypatch, capsys):
 def test_three_images(tmp_path, rng, monkeypatch):
     """One is for training, one for validation, one for the test."""
     monkeypatch.chdir(tmp_path)
-    np.save("x.npy", rng.integers(0, 256, (3, 6, 5)).astype(np.uint8))
-    words = ["--dataset", "x.npy", "--epochs", "1", "--network", "mlp", "--hidden", "4"]
+    name = os.fsdecode(b"caf\xe9<b>.npy")  # nor is its name UTF-8, or safe in a page
+    np.save(name, rng.integers(0, 256, (3, 6, 5)).astype(np.uint8))
+    words = ["--dataset", name, "--epochs", "1", "--network", "mlp", "--hidden", "4"]
     assert train.main([*words, "--latent-dim", "3", "--run-dir", "run"]) == 0
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "1"]
     assert evaluate.main(["run", *fast]) == 0
     measured = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
     assert {value["count"] for _, value in numbers(measured)} == {1}
     assert (tmp_path / "run" / "evaluation" / "latents.png").exists()
+    page = (tmp_path / "run" / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert r"caf\udce9&lt;b&gt;, gaussian" in page
+    card = (tmp_path / "run" / "export" / "1" / "model_card.md").read_text(encoding="utf-8")
+    assert r"caf\\udce9&lt;b&gt;, gaussian" in card
 
 
 def test_colour_images_without_labels(tmp_path, rng, monkeypatch):

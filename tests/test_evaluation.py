@@ -348,24 +348,3 @@ def test_a_figure_that_fails_is_a_line_of_the_report(evaluation, tmp_path):
     assert written == set(drawing.draw(evaluation, Records()))
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics == evaluation.metrics
-
-
-@pytest.mark.slow
-def test_a_single_test_image(rng, tmp_path):
-    encoder, decoder = networks.mlp((4, 4, 1), 3, "discretized_logistic", hidden=(4,))
-    model = DVAE(encoder, decoder, corruption=corruptions.Gaussian(0.2))
-    images = rng.random((9, 4, 4, 1)).astype(np.float32)
-    split = Split(images, np.arange(9) % 2)
-    data = Dataset("few", split.take(slice(7)), split.take(slice(7, 8)), split.take(slice(8, 9)))
-    settings = Settings(num_importance_samples=5, noise_levels=(0.1,), num_annealed=0)
-    evaluation = evaluate(model, data, settings)
-    assert evaluation.metrics["elbo"]["count"] == 1
-    assert evaluation.metrics["elbo"]["standard_error"] is None
-    config = {"noise": "gaussian", "noise_level": 0.2, "binarize": "none"}
-    failures = report.write(
-        tmp_path, evaluation, model.kind, title="few", config=config, versions={}
-    )
-    assert failures == {}
-    names = {path.stem for path in tmp_path.glob("*.png")}
-    assert {"latents", "traversal", "psnr", "repeated", "samples", "attack"} <= names
-    assert "interpolation" not in names

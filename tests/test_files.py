@@ -1,10 +1,13 @@
+import ast
 import os
+import re
 import subprocess
 import sys
 import warnings
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import train
 from dvae_tf import commands, datasets, files
@@ -113,12 +116,45 @@ def test_sweeps_only_what_no_other_process_writes(tmp_path):
         (tmp_path / f".unfinished-{number}-a").mkdir()
     for name in ("b", ".aside-b", ".aside-c"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "name").write_text(name)
+        (tmp_path / name / "name").write_text(name, encoding="utf-8")
     files.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         f".unfinished-{os.getppid()}-a",
         "b",
         "c",
     }
-    assert (tmp_path / "b" / "name").read_text() == "b"
-    assert (tmp_path / "c" / "name").read_text() == ".aside-c"
+    assert (tmp_path / "b" / "name").read_text(encoding="utf-8") == "b"
+    assert (tmp_path / "c" / "name").read_text(encoding="utf-8") == ".aside-c"
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Return whether a call reads or writes text in the encoding of the locale."""
+    function = call.func
+    is_method = isinstance(function, ast.Attribute)
+    name = function.attr if is_method else getattr(function, "id", "")
+    if any(keyword.arg in ("encoding", None) for keyword in call.keywords):
+        return False
+    if name in ("read_text", "write_text"):
+        return len(call.args) == (name == "write_text")
+    if name != "open":
+        return False
+    place = 0 if is_method else 1  # of the mode; other methods than a path's take a name there
+    modes = [*call.args[place : place + 1], *(k.value for k in call.keywords if k.arg == "mode")]
+    if not modes:
+        return len(call.args) == place
+    return bool(re.fullmatch(r"[rwax]\+?t?", str(getattr(modes[0], "value", ""))))
+
+
+def test_every_text_file_has_an_encoding():
+    """Ruff's PLW1514 sees only paths whose type it can infer."""
+    paths = [*ROOT.glob("*.py")]
+    for folder in ("dvae_tf", "experiments", "benchmarks", "serving", "tests", "docs"):
+        paths += (ROOT / folder).rglob("*.py")
+    assert len(paths) > 200
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and lacks_encoding(node)
+    ]
+    assert found == []

@@ -1,4 +1,4 @@
-"""Measurements of an evaluation that has not ended, in a file, so that it can be resumed."""
+"""Measurements of an evaluation that has not ended, in a file, so that it can continue."""
 
 import hashlib
 import importlib
@@ -87,8 +87,10 @@ def key(model: bytes, dataset: datasets.Dataset, settings: Settings) -> str:
     versions["dvae_tf"] = importlib.import_module("dvae_tf").__version__
     content = hashlib.sha256(json.dumps([settings.described(), versions]).encode())
     content.update(hashlib.sha256(model).digest())
-    probed = datasets.in_memory(dataset.train, settings.num_probed)
-    for split in (dataset.test.take(slice(settings.limit)), probed):
+    splits = [dataset.test.take(slice(settings.limit))]
+    if dataset.train.labels is not None:  # otherwise there are no probes
+        splits.append(datasets.in_memory(dataset.train, settings.num_probed))
+    for split in splits:
         for array in split.arrays():
             content.update(f"{array.dtype} {array.shape}".encode())
             content.update(np.ascontiguousarray(array).data)
