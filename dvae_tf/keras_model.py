@@ -33,6 +33,7 @@ class KerasModel(keras.Model):
             aggregation="only_first_replica",
             name="uncounted_steps",
         )
+        self._trained: tuple[int, ...] = ()
 
     # ---- training ----
 
@@ -44,15 +45,24 @@ class KerasModel(keras.Model):
                 data looks like an example, or there are weights of examples or classes.
         """
         fit_arguments.check_fit(self, x, y, *args, **kwargs)
+        if (
+            self._trained != self._trainable_ids()
+        ):  # layers were frozen or thawed since the step was traced
+            self.train_function = None
         try:
             history = super().fit(x, y, *args, **kwargs)
         except BaseException:
             # If tracing stopped halfway, trace again: the optimizer has no variables yet.
-            if not getattr(self.optimizer, "built", True):
+            if not getattr(getattr(self, "optimizer", None), "built", True):
                 self.train_function = None
             raise
+        finally:
+            self._trained = self._trainable_ids()
         self._record_shapes()
         return history
+
+    def _trainable_ids(self) -> tuple[int, ...]:
+        return tuple(id(variable) for variable in self.trainable_variables)
 
     def train_on_batch(self, x, *args, **kwargs):
         """Take a step as `keras.Model.train_on_batch` does, after the same checks as `fit`."""
@@ -125,7 +135,7 @@ class KerasModel(keras.Model):
 
     def predict(self, x, *args, **kwargs):
         """Denoise as `call` does, in batches; see `keras.Model.predict`."""
-        fit_arguments.refuse_list(x, self)
+        fit_arguments.check_predict(self, x)
         return super().predict(x, *args, **kwargs)
 
     def build(self, input_shape=None):
@@ -142,6 +152,16 @@ class KerasModel(keras.Model):
                 self._build_shapes_dict, self._called = {"input_shape": shape}, True
 
     # ---- saving ----
+
+    def save(self, filepath, *args, **kwargs):
+        """Save as `keras.Model.save` does, as a .keras file.
+
+        Raises:
+            ValueError: if the name has another ending.
+        """
+        if not str(filepath).endswith(".keras"):
+            raise ValueError(f"`filepath` must end in .keras. Received: {filepath}.")
+        super().save(filepath, *args, **kwargs)
 
     def seed_states(self) -> list[keras.Variable]:
         """Return the state of the generators in layers such as Dropout, which Keras does not save."""
