@@ -31,13 +31,20 @@ def check_fit(model: "DVAE", *args, **kwargs) -> None:
     if validation is not None:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(validation)
         _check(model, {"x": x, "y": y, "sample_weight": weight})
-    if given.get("epochs", 1) > given.get("initial_epoch", 0):
-        _warn_of_rate_zero(model.optimizer, given.get("callbacks"))
+    if model.compiled and given.get("epochs", 1) > given.get("initial_epoch", 0):
+        _check_training(model, given.get("callbacks"))
 
 
 def check(method, model: "DVAE", *args, **kwargs) -> None:
     """Check the arguments of a method of `keras.Model` other than `fit`, with the same errors."""
     _check(model, _arguments(method, model, *args, **kwargs))
+
+
+def check_predict(model: "DVAE", x) -> None:
+    """Check the examples of `predict`; noisy ones may have any value."""
+    refuse_list(x, model)
+    if isinstance(x, np.ndarray | tf.Tensor):
+        model.kind.check(x, model.encoder)
 
 
 def _arguments(method, *args, **kwargs) -> dict[str, Any]:
@@ -50,10 +57,16 @@ def _check(model: "DVAE", given: dict[str, Any]) -> None:
         if given.get(name) is not None:
             raise ValueError(f"{_NO_WEIGHTS} Received: `{name}`. Leave it out.")
     x = given.get("x")
+    refuse_list(x, model)
     if isinstance(x, tf.data.Dataset):
         batch = x.element_spec
     elif all(hasattr(part, "shape") for part in tf.nest.flatten(x)):
         batch = (x, given.get("y"))
+        if any(part.shape[0] == 0 for part in tf.nest.flatten(x)):
+            raise ValueError(
+                f"There must be at least one {model.kind.noun}. Received: x without any. Check how "
+                "it was made."
+            )
     else:
         return  # a generator or loader: only its batches say what it holds
     clean, _ = unpack(batch, model)
@@ -103,10 +116,11 @@ def refuse_list(x, model: "DVAE") -> None:
     batch.
     """
     is_one_input = isinstance(getattr(model.encoder, "input_shape", None), tuple)
-    if is_one_input and isinstance(x, list | tuple):
+    if is_one_input and (x is None or isinstance(x, list | tuple)):
+        received = "None" if x is None else f"a {type(x).__name__} of {len(x)}"
         raise ValueError(
-            f"{model.kind.noun.capitalize()}s must be one array, batch first. "
-            f"Received: a {type(x).__name__} of {len(x)}. Stack them: numpy.stack(x)."
+            f"{model.kind.noun.capitalize()}s must be one array, batch first. Received: {received}. "
+            "Stack them: numpy.stack(x)."
         )
 
 
@@ -121,6 +135,18 @@ def _sizes(nest) -> list[list[int | None]]:
         known = shape.as_list() if shape.rank else []
         sizes.append([length for length in known[1:] if length != 1])
     return sizes if all(sizes) else []
+
+
+def _check_training(model: "DVAE", callbacks) -> None:
+    """Refuse a model that cannot learn, and warn if the learning rate says that it will not."""
+    if model.optimizer is None:
+        raise ValueError("`fit` needs an optimizer. Received: None. Call compile('adam').")
+    if model.built and not model.trainable_variables:
+        raise ValueError(
+            "`fit` needs weights to train. Received: trainable=False everywhere. Set "
+            "model.decoder.trainable = True, or that of another part."
+        )
+    _warn_of_rate_zero(model.optimizer, callbacks)
 
 
 def _warn_of_rate_zero(optimizer, callbacks) -> None:
@@ -143,5 +169,5 @@ def _warn_of_rate_zero(optimizer, callbacks) -> None:
         warnings.warn(
             f"Training starts at learning rate 0, {why}: the weights will not change. Compile with a "
             "new optimizer, for example model.compile(keras.optimizers.Adam(1e-3)).",
-            stacklevel=4,
+            stacklevel=5,
         )

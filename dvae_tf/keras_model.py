@@ -4,6 +4,7 @@ Keras counts updates of the weights rather than steps, saves no generators of ra
 learns the shape of an input from a call that training never makes. This module pins all of it.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -13,11 +14,7 @@ from dvae_tf import fit_arguments
 
 
 class KerasModel(keras.Model):
-    """Base class of the model, which defines `train_step` and `test_step`.
-
-    Attributes:
-        uncounted_steps: training steps that the optimizer's `iterations` does not count.
-    """
+    """Base class of the model, which defines `train_step` and `test_step`."""
 
     encoder: keras.Model
     decoder: keras.Model
@@ -25,14 +22,18 @@ class KerasModel(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.uncounted_steps = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            trainable=False,
-            dtype="int64",
-            aggregation="only_first_replica",
-            name="uncounted_steps",
+        # Training steps that the optimizer's `iterations` does not count. Keras does not look into
+        # a namespace, so that the count is none of the weights.
+        self._uncounted = SimpleNamespace(
+            steps=keras.Variable(
+                0,
+                dtype="int64",
+                trainable=False,
+                aggregation="only_first_replica",
+                name="uncounted_steps",
+            )
         )
+        self._trained: tuple[int, ...] = ()
 
     # ---- training ----
 
@@ -44,15 +45,24 @@ class KerasModel(keras.Model):
                 data looks like an example, or there are weights of examples or classes.
         """
         fit_arguments.check_fit(self, x, y, *args, **kwargs)
+        if (
+            self._trained != self._trainable_ids()
+        ):  # layers were frozen or thawed since the step was traced
+            self.train_function = None
         try:
             history = super().fit(x, y, *args, **kwargs)
         except BaseException:
             # If tracing stopped halfway, trace again: the optimizer has no variables yet.
-            if not getattr(self.optimizer, "built", True):
+            if not getattr(getattr(self, "optimizer", None), "built", True):
                 self.train_function = None
             raise
+        finally:
+            self._trained = self._trainable_ids()
         self._record_shapes()
         return history
+
+    def _trainable_ids(self) -> tuple[int, ...]:
+        return tuple(id(variable) for variable in self.trainable_variables)
 
     def train_on_batch(self, x, *args, **kwargs):
         """Take a step as `keras.Model.train_on_batch` does, after the same checks as `fit`."""
@@ -113,19 +123,19 @@ class KerasModel(keras.Model):
     @property
     def training_steps(self) -> tf.Tensor:
         """The number of training steps so far; the model must be compiled."""
-        return self._iterations() + tf.convert_to_tensor(self.uncounted_steps)
+        return self._iterations() + tf.convert_to_tensor(self._uncounted.steps)
 
     def _iterations(self) -> tf.Tensor:
         return tf.cast(self.optimizer.iterations, tf.int64)
 
     def _count_steps(self, done: tf.Tensor) -> None:
-        self.uncounted_steps.assign(done - self._iterations())
+        self._uncounted.steps.assign(done - self._iterations())
 
     # ---- use ----
 
     def predict(self, x, *args, **kwargs):
         """Denoise as `call` does, in batches; see `keras.Model.predict`."""
-        fit_arguments.refuse_list(x, self)
+        fit_arguments.check_predict(self, x)
         return super().predict(x, *args, **kwargs)
 
     def build(self, input_shape=None):
@@ -143,20 +153,33 @@ class KerasModel(keras.Model):
 
     # ---- saving ----
 
-    def seed_states(self) -> list[keras.Variable]:
-        """Return the state of the generators in layers such as Dropout, which Keras does not save."""
+    def save(self, filepath, *args, **kwargs):
+        """Save as `keras.Model.save` does, as a .keras file.
+
+        Raises:
+            ValueError: if the name has another ending.
+        """
+        if not str(filepath).endswith(".keras"):
+            raise ValueError(f"`filepath` must end in .keras. Received: {filepath}.")
+        super().save(filepath, *args, **kwargs)
+
+    def unsaved_state(self) -> list[keras.Variable]:
+        """Return what training changes and Keras does not save.
+
+        These are the count of steps, and the generators in layers such as Dropout.
+        """
         weights = {id(weight) for weight in self.weights}
-        return [variable for variable in self.variables if id(variable) not in weights]
+        generators = [variable for variable in self.variables if id(variable) not in weights]
+        return [self._uncounted.steps, *generators]
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        for number, state in enumerate(self.seed_states()):
-            store[f"seed_{number}"] = state
+        for number, variable in enumerate(self.unsaved_state()):
+            store[f"state_{number}"] = variable
 
     def load_own_variables(self, store):
         stored = {key: store[key] for key in store.keys()}  # noqa: SIM118
-        for number, state in enumerate(self.seed_states()):
-            state.assign(stored.pop(f"seed_{number}", state))
-        if len(stored) == 1:  # version 0.1, whose steps were the optimizer's iterations
-            stored = {"0": 0, "1": stored["0"]}
+        for number, variable in enumerate(self.unsaved_state()):
+            # Version 0.1 wrote none: its steps were the optimizer's iterations.
+            variable.assign(stored.pop(f"state_{number}", keras.ops.zeros_like(variable)))
         super().load_own_variables(stored)

@@ -159,7 +159,7 @@ def test_an_overflowing_step_leaves_the_weights(images):
     for _ in range(3):
         model.train_on_batch(images)
     assert int(optimizer.iterations) == 3
-    assert len(set(seeds[1:])) == 3
+    assert len(set(seeds)) == 4  # the skipped step, too, has numbers of its own
     assert any(np.any(w != old) for w, old in zip(model.get_weights(), before, strict=True))
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 

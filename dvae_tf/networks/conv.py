@@ -36,10 +36,14 @@ def conv(
     activation = activation_function(activation)
 
     def down(h, channels):
-        return keras.layers.Conv2D(channels, 3, 2, "same", activation=activation)(h)
+        return keras.layers.Conv2D(
+            channels, 3, 2, "same", data_format="channels_last", activation=activation
+        )(h)
 
     def up(h, channels):
-        return keras.layers.Conv2DTranspose(channels, 3, 2, "same", activation=activation)(h)
+        return keras.layers.Conv2DTranspose(
+            channels, 3, 2, "same", data_format="channels_last", activation=activation
+        )(h)
 
     encode, decode = pyramid(example_shape, likelihood, filters, hidden, activation, down, up)
     return assemble(example_shape, latent_dim, likelihood, encode, decode, posterior)

@@ -36,7 +36,7 @@ def mlp(
     activation = activation_function(activation)
 
     def encode(example):
-        h = keras.layers.Flatten()(example)
+        h = keras.layers.Flatten(data_format="channels_last")(example)
         for index, size in enumerate(hidden):
             h = keras.layers.Dense(size, activation, name=f"hidden_{index + 1}")(h)
         return h

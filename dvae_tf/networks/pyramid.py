@@ -24,7 +24,7 @@ def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
         h = image
         for number in filters:
             h = down(h, number)
-        h = keras.layers.Flatten()(h)
+        h = keras.layers.Flatten(data_format="channels_last")(h)
         return keras.layers.Dense(hidden, activation, name="hidden")(h)
 
     def decode(latent):
@@ -34,13 +34,19 @@ def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
         h = keras.layers.Reshape(top)(h)
         for number, (rows, columns) in zip(reversed(filters), reversed(sizes[:-1]), strict=True):
             h = up(h, number)
-            h = keras.layers.Cropping2D(((0, h.shape[1] - rows), (0, h.shape[2] - columns)))(h)
+            cropping = ((0, h.shape[1] - rows), (0, h.shape[2] - columns))
+            h = keras.layers.Cropping2D(cropping, data_format="channels_last")(h)
         h = keras.layers.Conv2D(
-            channels * per_value, 3, padding="same", name="parameters", dtype="float32"
+            channels * per_value,
+            3,
+            padding="same",
+            data_format="channels_last",
+            name="parameters",
+            dtype="float32",
         )(h)
         # The likelihood's layer expects the first parameter of all values, then the second of all.
         h = keras.layers.Reshape((height, width, channels, per_value), dtype="float32")(h)
         h = keras.layers.Permute((4, 1, 2, 3), dtype="float32")(h)
-        return keras.layers.Flatten(dtype="float32")(h)
+        return keras.layers.Flatten(data_format="channels_last", dtype="float32")(h)
 
     return encode, decode

@@ -32,15 +32,21 @@ def resnet(
     def block(h):
         channels = h.shape[-1]
         r = keras.layers.Activation(activation)(h)
-        r = keras.layers.Conv2D(channels, 3, padding="same", activation=activation)(r)
-        r = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(r)
+        r = keras.layers.Conv2D(
+            channels, 3, 1, "same", data_format="channels_last", activation=activation
+        )(r)
+        r = keras.layers.Conv2D(
+            channels, 3, 1, "same", data_format="channels_last", kernel_initializer="zeros"
+        )(r)
         return keras.layers.Add()([h, r])
 
     def down(h, channels):
-        return block(keras.layers.Conv2D(channels, 3, 2, "same")(h))
+        return block(keras.layers.Conv2D(channels, 3, 2, "same", data_format="channels_last")(h))
 
     def up(h, channels):
-        return block(keras.layers.Conv2DTranspose(channels, 3, 2, "same")(h))
+        return block(
+            keras.layers.Conv2DTranspose(channels, 3, 2, "same", data_format="channels_last")(h)
+        )
 
     encode, decode = pyramid(example_shape, likelihood, filters, hidden, activation, down, up)
     return assemble(example_shape, latent_dim, likelihood, encode, decode, posterior)

@@ -98,9 +98,8 @@ def restore(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
         CheckpointError: if the arrays belong to another model; this one then stays unchanged.
     """
     variables = _variables(model)
-    if len(arrays) == len(variables) - len(_unknown_to_0_1(model)):
-        unknown = {id(variable) for variable in _unknown_to_0_1(model)}
-        variables = [variable for variable in variables if id(variable) not in unknown]
+    if len(arrays) == len(variables) - len(model.unsaved_state()):  # from version 0.1
+        variables = variables[: len(arrays)]
     ours = [(tuple(variable.shape), variable.dtype) for variable in variables]
     theirs = [(array.shape, array.dtype.name) for _, array in sorted(arrays.items())]
     if ours != theirs:
@@ -115,12 +114,7 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     if not model.optimizer.built:
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
-    return [*model.weights, *model.optimizer.variables, *model.seed_states()]
-
-
-def _unknown_to_0_1(model: keras.Model) -> list[keras.Variable]:
-    """Return the variables that checkpoints of version 0.1 lack; those of a new model hold for them."""
-    return [model.uncounted_steps, *model.seed_states()]
+    return [*model.weights, *model.optimizer.variables, *model.unsaved_state()]
 
 
 def _paths(directory: Path) -> list[Path]:
