@@ -17,6 +17,7 @@ import train
 from dvae_tf import DVAE, datasets, export, networks
 from dvae_tf.kinds import KINDS, Kind, kind_of, kind_of_shape
 from dvae_tf.kinds.image import Image
+from dvae_tf.runs import resuming
 
 D = 5
 
@@ -88,6 +89,13 @@ def test_what_is_measured(run_dir):
 def test_data_may_have_moved(run_dir, tmp_path):
     saved, moved = (evaluate._load(run_dir, data_dir).config for data_dir in (None, str(tmp_path)))
     assert moved.data_dir == str(tmp_path) != saved.data_dir
+    copy = tmp_path / "run"
+    copy.mkdir()
+    content = json.loads((run_dir / "config.json").read_text())
+    content["configuration"]["data_dir"] = "before"
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resuming.read_configuration(str(copy)).data_dir == "before"
+    assert resuming.read_configuration(str(copy), "after").data_dir == "after"
 
 
 def test_runs_on_other_test_examples_are_not_compared(run_dir, tmp_path, capsys):
