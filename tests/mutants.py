@@ -52,12 +52,12 @@ LIKELY = {
     "dvae_tf/kinds/kind.py": ("kinds",),
     "dvae_tf/kinds/image/": ("pixels", "measures", "baselines", "figures", "datasets", "callbacks"),
     "dvae_tf/figures.py": ("figures",),
-    "dvae_tf/runs/": ("configuration", "checkpoints", "history", "callbacks", "train", "old_runs"),
+    "dvae_tf/runs/": ("configuration", "checkpoints", "history", "callbacks", "old_runs", "train"),
     "dvae_tf/evaluation/": ("evaluation", "attacks", "metrics_json", "evaluate"),
     "dvae_tf/serving/": ("signatures", "purity", "export", "serve", "serve_page"),
     "serving/": ("serving_loaders", "export"),
     "train.py": ("train", "configuration"),
-    "evaluate.py": ("evaluate", "metrics_json"),
+    "evaluate.py": ("kinds", "metrics_json", "evaluate"),
 }
 
 # What tests import and what takes long to import.

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import scipy.ndimage
+from skimage import restoration
 
 from dvae_tf.kinds import KINDS
 from dvae_tf.kinds.image import baselines
@@ -29,6 +31,20 @@ def test_uses_the_strength_of_the_noise(name, rng):
     noisy = rng.random((1, 16, 16, 1))
     weak, strong = (baselines.denoise(name, noisy, sigma=s) for s in (0.02, 0.5))
     assert strong.std() < weak.std()
+
+
+def test_parameters_are_those_documented(rng):
+    noisy = 0.5 + 0.1 * rng.normal(size=(24, 16))
+    expected = {
+        "median": scipy.ndimage.median_filter(noisy, 3, mode="nearest"),
+        "total_variation": restoration.denoise_tv_chambolle(noisy, 0.1),
+        "non_local_means": restoration.denoise_nl_means(noisy, 5, 6, h=0.08, sigma=0.1),
+        "wavelet": restoration.denoise_wavelet(noisy, 0.1),
+    }
+    assert expected.keys() == baselines.BASELINES.keys()
+    for name, denoised in expected.items():
+        found = baselines.denoise(name, noisy[np.newaxis, ..., np.newaxis], sigma=0.1)
+        np.testing.assert_allclose(found[0, ..., 0], denoised, rtol=1e-6, err_msg=name)
 
 
 def test_of_the_kind_are_all_of_them_with_a_label(rng):

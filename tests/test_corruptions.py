@@ -228,3 +228,12 @@ def test_unknown_name_lists_the_known_ones():
 def test_refuses_an_empty_chain():
     with pytest.raises(TypeError, match="non-empty list"):
         corruptions.Chain([])
+
+
+def test_parts_of_an_example_draw_independently():
+    x = np.full((1, 10_000), 0.5, np.float32)
+    noisy = corruptions.Gaussian(0.1)({"a": x, "b": (x, x)}, seed=1)
+    noise = [part.numpy().ravel() - 0.5 for part in tf.nest.flatten(noisy)]
+    correlations = np.corrcoef(noise)[np.triu_indices(3, 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(10_000)
+    assert np.std(noise, axis=1) == pytest.approx(0.1, rel=5 / np.sqrt(20_000))

@@ -231,6 +231,13 @@ def test_best_error_is_the_lowest(evaluation):
         assert errors[row["best"]] == min(errors.values()) < max(errors.values())
 
 
+def test_log_p_is_called_too_low_where_annealing_is_clearly_higher():
+    for mean, error, expected in ((2.1, 1.0, True), (1.9, 1.0, False), (-9.0, 1.0, False)):
+        difference = {"mean": mean, "standard_error": error}
+        assert report._is_underestimated({"annealed": {"difference": difference}}) == expected
+    assert not report._is_underestimated({})
+
+
 def test_prior_without_closed_form(model, dataset):
     opaque = DVAE(model.encoder, model.decoder, prior=Opaque((2,)), kind=Records())
     settings = Settings(num_importance_samples=5, noise_levels=(0.1,), num_annealed=0)

@@ -18,7 +18,7 @@ import train
 from dvae_tf import DVAE, corruptions, layers, networks
 from dvae_tf.runs import configuration, defaults
 from dvae_tf.runs.options import Options
-from dvae_tf.serving import export, model_card, purity
+from dvae_tf.serving import description, export, model_card, purity
 
 SHAPE = (6, 5, 1)
 
@@ -130,6 +130,22 @@ def test_mixed_precision_is_served_in_float32(policy, network, tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("policy", "rounding"),
+    [("float32", None), ("mixed_bfloat16", 2.0**-8), ("mixed_float16", 2.0**-11)],
+)
+def test_tolerances_follow_the_precision_of_hidden_layers(policy, rounding):
+    with networks.dtype_policy(policy):
+        half = DVAE(*networks.mlp(SHAPE, 2, hidden=(4,)))
+    found = description._tolerance(half)
+    if rounding is None:
+        assert found["default"] == {"relative": 1e-4, "absolute": 1e-5}
+        assert found["nats"] == {"relative": 1e-4, "absolute": 1e-3}
+    else:  # twice two roundings
+        assert found["default"] == {"relative": 4 * rounding, "absolute": 4 * rounding}
+        assert found["image_bytes"]["absolute"] == 1 + 255 * 4 * rounding
 
 
 def test_without_serving_api_the_warmup_is_left_out(model, exported, tmp_path, monkeypatch):
@@ -412,7 +428,11 @@ class TestCommand:
             ],
         }
         (copy / "evaluation/metrics.json").write_text(json.dumps(measured))
-        card = (export.export_run(copy) / "model_card.md").read_text()
+        (copy / "export/7").mkdir(parents=True)
+        (copy / "export/7/saved_model.pb").touch()
+        version = export.export_run(copy)
+        assert version.name == "8"  # newer than all, however many there are
+        card = (version / "model_card.md").read_text()
         assert "log p(x) -12.35 ± 0.50 nats (300 test images), 5000 importance samples" in card
         assert card.count("PSNR at") == 1
 

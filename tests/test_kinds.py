@@ -1,6 +1,7 @@
 """The seam of kinds: vectors of real numbers go through every command, from one file."""
 
 import json
+import shutil
 import sys
 
 import keras
@@ -16,6 +17,7 @@ import train
 from dvae_tf import DVAE, datasets, export, networks
 from dvae_tf.kinds import KINDS, Kind, kind_of, kind_of_shape
 from dvae_tf.kinds.image import Image
+from dvae_tf.runs import resuming
 
 D = 5
 
@@ -41,6 +43,7 @@ def run_dir(tmp_path_factory):
     words += ["--epochs", "3", "--batch-size", "32", "--run-dir", str(run), "--noise", "gaussian"]
     assert train.main(words) == 0
     words = ["--num-importance-samples", "20", "--num-annealed", "2", "--noise-levels", "0", "0.2"]
+    words += ["--limit", "11", "--seed", "4"]
     assert evaluate.main([str(run), *words]) == 0
     return run
 
@@ -60,8 +63,9 @@ def test_what_is_measured(run_dir):
     measured = json.loads((run_dir / "evaluation" / "metrics.json").read_text())
     model = keras.models.load_model(run_dir / "model.keras")
     path = run_dir.parent / "two.npy"
-    test = datasets.load(str(path), kind="vectors").test.as_float()
-    assert measured["num_test_images"] == len(test) == 12
+    test = datasets.load(str(path), kind="vectors").test.take(slice(11)).as_float()
+    assert measured["num_test_images"] == len(test) == 11
+    assert measured["seed"] == 4
     means = model.encoder(test).mean().numpy()
     assert measured["features"]["active_units"] == int((means.var(0) > 0.01).sum())
     rows = {(row["noise"], row["level"], row["method"]): row for row in measured["denoising"]}
@@ -80,6 +84,29 @@ def test_what_is_measured(run_dir):
     assert (run_dir / "evaluation" / "report.html").exists()
     assert (run_dir / "figures" / "curves.png").exists()
     assert not (run_dir / "figures" / "denoising.png").exists()
+
+
+def test_data_may_have_moved(run_dir, tmp_path):
+    saved, moved = (evaluate._load(run_dir, data_dir).config for data_dir in (None, str(tmp_path)))
+    assert moved.data_dir == str(tmp_path) != saved.data_dir
+    copy = tmp_path / "run"
+    copy.mkdir()
+    content = json.loads((run_dir / "config.json").read_text())
+    content["configuration"]["data_dir"] = "before"
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resuming.read_configuration(str(copy)).data_dir == "before"
+    assert resuming.read_configuration(str(copy), "after").data_dir == "after"
+
+
+def test_runs_on_other_test_examples_are_not_compared(run_dir, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(run_dir, other)
+    text = (other / "config.json").read_text()
+    (other / "config.json").write_text(text.replace('"split": "random"', '"split": "contiguous"'))
+    before = (run_dir / "evaluation" / "metrics.json").stat().st_mtime_ns
+    assert evaluate.main([str(run_dir), str(other)]) == 2
+    assert "must have the same test vectors" in capsys.readouterr().err
+    assert (run_dir / "evaluation" / "metrics.json").stat().st_mtime_ns == before
 
 
 # Keras' CSVLogger closes its file at the end of training.

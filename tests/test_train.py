@@ -181,7 +181,7 @@ def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch):
+def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch, capsys):
     options = Options(
         epochs=2, hidden=(16,), limit=200, noise="gaussian", run_dir=str(tmp_path / "run")
     )
@@ -199,6 +199,9 @@ def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch):
     for psnr, other in ((reached.noisy_psnr, noisy), (reached.denoised_psnr, denoised)):
         error = np.mean((np.clip(other, 0, 1) - clean) ** 2, axis=(1, 2, 3))
         assert psnr == pytest.approx(np.mean(-10 * np.log10(error)), abs=1e-3)
+    train._report(run, reached)
+    noisy_psnr, denoised_psnr = f"{reached.noisy_psnr:.2f} dB", f"{reached.denoised_psnr:.2f} dB"
+    assert f"corrupted {noisy_psnr}, denoised {denoised_psnr}" in capsys.readouterr().out
 
 
 class TestValidateEvery:
