@@ -146,7 +146,7 @@ class _FirstFailure:
 def _run_tests(place: Path, arguments: list[str]) -> None:
     """Run pytest in a fork of this process, on the copy in `place`."""
     os.setsid()  # so that processes that tests start end with it
-    with open(place / "output.txt", "a") as output:
+    with open(place / "output.txt", "a", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     os.chdir(place / "copy")
@@ -207,7 +207,7 @@ class _Trial:
         elif status < 0:
             self.killed_by = f"signal {-status} ({self.stage})"
         elif status not in (0, 5):  # 5: no tests
-            output = (self.place / "output.txt").read_text(errors="replace")
+            output = (self.place / "output.txt").read_text(errors="replace", encoding="utf-8")
             raise RuntimeError(f"pytest could not run, status {status}:\n{output[-3000:]}")
         self.end()
         if self.killed_by or not self._stages:
@@ -272,7 +272,10 @@ def _result(trial: _Trial) -> dict:
     outcome = f"killed by {trial.killed_by}" if trial.killed_by else "SURVIVED"
     print(f"{name:36} {seconds:5.0f} s  {outcome}", flush=True)
     if not trial.mutant:
-        print((trial.place / "output.txt").read_text(errors="replace")[-2000:], flush=True)
+        print(
+            (trial.place / "output.txt").read_text(errors="replace", encoding="utf-8")[-2000:],
+            flush=True,
+        )
     return {
         "name": name,
         "file": trial.mutant.file if trial.mutant else "",

@@ -43,7 +43,7 @@ def version(tmp_path):
         arrays |= {f"{name}/output/{key}": value for key, value in outputs.items()}
     np.savez(tmp_path / "golden.npz", **arrays)
     content = {"tolerance": TOLERANCE, "signatures": {name: {} for name in GOLDEN}}
-    (tmp_path / "signature.json").write_text(json.dumps(content))
+    (tmp_path / "signature.json").write_text(json.dumps(content), encoding="utf-8")
     (tmp_path / "saved_model.pb").write_bytes(b"")
     return tmp_path
 
@@ -109,7 +109,7 @@ def test_signatures_are_those_of_both_files(version):
     lines = check.missing(version, {"denoise", "score"})
     assert [line.split()[0] for line in lines] == ["golden.npz", "signature.json"]
     content = {"tolerance": TOLERANCE, "signatures": {"denoise": {}, "score": {}}}
-    (version / "signature.json").write_text(json.dumps(content))
+    (version / "signature.json").write_text(json.dumps(content), encoding="utf-8")
     assert check.missing(version, set(GOLDEN)) == [
         "signature.json lists the signatures ['denoise', 'score'], "
         "not ['denoise', 'denoise_png', 'score']"

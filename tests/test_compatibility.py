@@ -38,7 +38,10 @@ def elsewhere(row, test):
     """Name the test of another file that holds a row."""
     file, name = test.split("::")
     assert row not in CASES
-    CASES[row] = (lambda: name in (ROOT / "tests" / file).read_text() or pytest.fail(test), False)
+    CASES[row] = (
+        lambda: name in (ROOT / "tests" / file).read_text(encoding="utf-8") or pytest.fail(test),
+        False,
+    )
 
 
 def make_model(network=networks.mlp, **kwargs) -> DVAE:
@@ -601,7 +604,11 @@ def _(exported):
 
 def rows() -> list[str]:
     """Return the first column of every row before the section of image files."""
-    text = (ROOT / "docs" / "compatibility.md").read_text().split("\n## Image files")[0]
+    text = (
+        (ROOT / "docs" / "compatibility.md")
+        .read_text(encoding="utf-8")
+        .split("\n## Image files")[0]
+    )
     found = re.findall(r"^\| (.+?) \|", text, flags=re.MULTILINE)
     return [row for row in found if row not in ("argument", "call", "setting")]
 

@@ -87,7 +87,7 @@ def test_who_locks_a_run_sweeps_it(directory):
         place.mkdir(exist_ok=True)
         before[place] = None
         (place / f".unfinished-{10**30}-a").mkdir()
-        (place / f".unfinished-{10**30}-b").write_text("half")
+        (place / f".unfinished-{10**30}-b").write_text("half", encoding="utf-8")
     del before[directory.path]
     with directory.locked():
         assert snapshot(directory.path) == before
@@ -102,7 +102,9 @@ def test_commands_give_the_lock_back(directory, capsys):
     ):
         if "train" in name:
             (directory.path / "checkpoints").mkdir()
-            (directory.path / "checkpoints" / "step-000000000000.ckpt").write_text("cut")
+            (directory.path / "checkpoints" / "step-000000000000.ckpt").write_text(
+                "cut", encoding="utf-8"
+            )
         main, words = COMMANDS[name]
         assert main([*words, str(directory)]) == 2
         assert expected in capsys.readouterr().err
@@ -121,7 +123,7 @@ def test_of_two_runs_begun_at_once_the_second_takes_the_next_number(digits, tmp_
         """Another run has the name by the time that this one is renamed."""
         if path.name in ("digits-salt_pepper-1", "mine"):
             path.mkdir()
-            (path / "config.json").write_text("other")
+            (path / "config.json").write_text("other", encoding="utf-8")
         return appearing(path)
 
     monkeypatch.setattr(files, "appearing", overtaken)
@@ -130,7 +132,7 @@ def test_of_two_runs_begun_at_once_the_second_takes_the_next_number(digits, tmp_
     with pytest.raises(ConfigurationError, match=r"must not exist yet. Received: mine. .*--resume"):
         create(digits, "mine")
     for name in ("runs/digits-salt_pepper-1", "mine"):
-        assert (tmp_path / name / "config.json").read_text() == "other"
+        assert (tmp_path / name / "config.json").read_text(encoding="utf-8") == "other"
 
 
 @pytest.mark.parametrize(
@@ -143,13 +145,15 @@ def test_of_two_runs_begun_at_once_the_second_takes_the_next_number(digits, tmp_
 )
 def test_a_config_of_other_types_is_refused(change, message, directory):
     path = directory.path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8"
+    )
     with pytest.raises(ConfigurationError, match=message):
         directory.read_config()
 
 
 def test_a_config_that_is_too_deep_is_refused(directory):
-    (directory.path / "config.json").write_text("[" * 10**6)
+    (directory.path / "config.json").write_text("[" * 10**6, encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"must be a run directory with a config\.json"):
         directory.read_config()
 
@@ -176,5 +180,5 @@ def test_of_two_processes_that_resume_one_run_one_does(tmp_path):
     errors = [process.communicate()[1] for process in pair]
     assert sorted(process.returncode for process in pair) == [0, 2]
     assert sum("must not be in use" in text for text in errors) == 1
-    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    rows = (tmp_path / "run" / "history.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(300))]

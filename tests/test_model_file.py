@@ -33,7 +33,9 @@ def directory(saved, tmp_path):
     )
     directory = RunDirectory.create(config, datasets.load("digits"), "noise")
     values = ["0", *["1.0"] * (len(history.COLUMNS) - 1)]
-    directory.history_path.write_text(f"{','.join(history.COLUMNS)}\n{','.join(values)}\n")
+    directory.history_path.write_text(
+        f"{','.join(history.COLUMNS)}\n{','.join(values)}\n", encoding="utf-8"
+    )
     directory.model_path.write_bytes(saved.read_bytes())
     return directory
 
@@ -50,7 +52,8 @@ def lambda_layer(function, arguments):
 
 def python_lambda(witness):
     layer = keras.layers.Lambda(
-        lambda x, path: (open(path, "w").close(), x)[1], arguments={"path": str(witness)}
+        lambda x, path: (open(path, "w", encoding="utf-8").close(), x)[1],
+        arguments={"path": str(witness)},
     )
     return keras.saving.serialize_keras_object(layer)
 
@@ -127,7 +130,9 @@ def test_the_file_itself_loads(directory, saved):
 @pytest.mark.parametrize("name", hostile_layers(Path("witness")))
 def test_a_hostile_layer_is_refused_and_runs_nothing(name, directory, tmp_path, monkeypatch):
     witness = tmp_path / "witness"
-    (tmp_path / "hostile_module.py").write_text(f"open({str(witness)!r}, 'w').close()")
+    (tmp_path / "hostile_module.py").write_text(
+        f"open({str(witness)!r}, 'w').close()", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     put_first(hostile_layers(witness)[name], directory.model_path)
     with pytest.raises(ConfigurationError, match="must be a complete model file"):

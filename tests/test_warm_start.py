@@ -65,7 +65,7 @@ def test_a_run_starts_from_the_weights_and_records_it(source, tmp_path, monkeypa
         np.testing.assert_array_equal(weight, np.full(weight.shape, number + 0.5))
     assert run.model.optimizer.iterations == 0
     assert float(run.model.optimizer.learning_rate) == 0.5
-    content = json.loads((tmp_path / "new" / "config.json").read_text())
+    content = json.loads((tmp_path / "new" / "config.json").read_text(encoding="utf-8"))
     assert content["configuration"]["init_from"] == str(source)
     assert content["configuration"]["epochs"] == 2
     assert content["configuration"]["run_dir"] == str(tmp_path / "new")
