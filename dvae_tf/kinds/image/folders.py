@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf.kinds.image import headers
+from dvae_tf.kinds.image import formats
 from dvae_tf.kinds.image.files import Examples
 from dvae_tf.streamed import DatasetError, Streamed, first_line
 
@@ -104,16 +104,16 @@ def image_files(files: Sequence[Path]) -> Streamed:
     All headers are read. Only one file for each distinct form of header is decoded.
 
     Raises:
-        DatasetError: if a header is unsuitable (see `headers.read`), sizes differ, or one of these
+        DatasetError: if a header is unsuitable (see `formats.read`), sizes differ, or one of these
             files is damaged.
     """
-    found = [headers.read(file) for file in files]
+    found = [formats.read(file) for file in files]
     shape = found[0].shape
     odd = [file for file, header in zip(files, found, strict=True) if header.shape != shape]
     if odd:
         others = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
         raise DatasetError(
-            f"All images must have one shape. Received: {headers.read(odd[0]).shape} in {odd[0]}"
+            f"All images must have one shape. Received: {formats.read(odd[0]).shape} in {odd[0]}"
             f"{others}, {shape} in the others. Resize or remove them."
         )
     keys = [
@@ -145,7 +145,7 @@ def _read_image(key: tf.Tensor) -> tf.Tensor:
 
 def _decoded_by_pillow(path) -> np.ndarray:
     try:
-        return headers.decode(os.fsdecode(np.asarray(path).item()))
+        return formats.decode(os.fsdecode(np.asarray(path).item()))
     except Exception as error:  # outside of a graph TensorFlow would let it through as it is
         raise tf.errors.DataLossError(None, None, first_line(error)) from error
 
