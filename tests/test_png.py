@@ -59,7 +59,9 @@ def exif(orientation: int, order: str = ">") -> bytes:
     body = struct.pack(f"{order}H", len(entries))
     for tag, kind, count, value in entries:
         body += struct.pack(f"{order}HHI", tag, kind, count)
-        body += struct.pack(f"{order}I", value) if kind == 4 else struct.pack(f"{order}HH", value, 0)
+        body += (
+            struct.pack(f"{order}I", value) if kind == 4 else struct.pack(f"{order}HH", value, 0)
+        )
     return mark + struct.pack(f"{order}HI", 42, 8) + body + bytes(4)
 
 
@@ -175,10 +177,18 @@ BAD = {
     "a chunk of negative length": (png_file(b"\xff\xff\xff\xf0teSt"), 1, headers.UNDAMAGED),
     "16 bits": (png_file(depth=16, rows=bytes(11) * HEIGHT), 1, headers.EIGHT_BITS),
     "a grey bit and alpha": (png_file(depth=1, rows=bytes(2) * HEIGHT), 4, headers.EIGHT_BITS),
-    "colour type 5": (png_file(rows=bytes(6) * HEIGHT, colour=0)[:25] + b"\5" + png_file()[26:], 1, None),
+    "colour type 5": (
+        png_file(rows=bytes(6) * HEIGHT, colour=0)[:25] + b"\5" + png_file()[26:],
+        1,
+        None,
+    ),
     "grey-alpha": (png_file(colour=4), 1, headers.OPAQUE),
     "alpha": (png_file(colour=6), 3, headers.OPAQUE),
-    "a transparent palette": (png_file(PALETTE, chunk(b"tRNS", b"\0"), colour=3), 3, headers.OPAQUE),
+    "a transparent palette": (
+        png_file(PALETTE, chunk(b"tRNS", b"\0"), colour=3),
+        3,
+        headers.OPAQUE,
+    ),
     "a transparent colour": (
         png_file(chunk(b"tRNS", struct.pack(">HHH", *PIXELS[0, 0, :3])), colour=2),
         3,
@@ -187,10 +197,18 @@ BAD = {
     "turned": (png_file(chunk(b"eXIf", exif(6))), 1, headers.UPRIGHT),
     "turned, after the pixels": (png_file(after=chunk(b"eXIf", exif(2, "<"))), 1, headers.UPRIGHT),
     "turned JPEG": (in_jpeg(JPEG, app1(b"Exif\0\0" + exif(8))), 1, headers.UPRIGHT),
-    "turned JPEG, other order": (in_jpeg(JPEG, app1(b"Exif\0\0" + exif(3, "<"))), 1, headers.UPRIGHT),
+    "turned JPEG, other order": (
+        in_jpeg(JPEG, app1(b"Exif\0\0" + exif(3, "<"))),
+        1,
+        headers.UPRIGHT,
+    ),
     "CMYK": (saved("CMYK", "jpeg"), 3, headers.NO_CMYK),
     "JPEG for alpha": (COLOUR_JPEG, 4, headers.ALPHA),
-    "JPEG of 12 bits": (JPEG.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c"), 1, headers.EIGHT_BITS),
+    "JPEG of 12 bits": (
+        JPEG.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c"),
+        1,
+        headers.EIGHT_BITS,
+    ),
     "lossless JPEG": (JPEG.replace(b"\xff\xc0", b"\xff\xc3"), 1, headers.UNDAMAGED),
     "many scans": (JPEG[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 65, 1, headers.SCANS),
     "many segments": (in_jpeg(JPEG, app1(b"") * 600), 1, headers.CHUNKS),
@@ -257,7 +275,7 @@ def test_damaged_files_are_judged_alike_in_the_graph_and_outside(answer):
     for i in range(400):
         content = bytearray(sources[i % len(sources)])
         place = int(rng.integers(2, min(len(content), 200)))
-        content[place : place + 1] = (bytes(rng.integers(0, 256, i // 4 % 3).tolist()))
+        content[place : place + 1] = bytes(rng.integers(0, 256, i // 4 % 3).tolist())
         try:
             headers.plain(bytes(content), HEIGHT, WIDTH, 1)
             ours = True

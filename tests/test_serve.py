@@ -55,6 +55,7 @@ def server(directory: Path, *arguments: str):
     finally:
         process.terminate()
         process.communicate()
+    assert process.returncode == 0  # it has drained
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,10 @@ IMAGE = np.full(SHAPE, 0.5).tolist()
         ({"signature_name": "sample", "instances": [[0.5, 1]]}, "whole numbers"),
         ({"signature_name": "sample", "instances": [[0, 2**31]]}, "beyond 32 bits"),
         ({"signature_name": "sample", "instances": [[0, 2**70]]}, "whole numbers"),
-        ({"signature_name": "denoise_png", "instances": ["nonsense"]}, "must hold PNG or JPEG files in row 0"),
+        (
+            {"signature_name": "denoise_png", "instances": ["nonsense"]},
+            "must hold PNG or JPEG files in row 0",
+        ),
         ({"signature_name": "denoise_png", "instances": [{"b64": "?"}]}, "b64"),
         ({"signature_name": "denoise_png", "instances": [{"b64": 3}]}, "b64"),
         ({"signature_name": "denoise_png", "instances": [3]}, "received another type"),

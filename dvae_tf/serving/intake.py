@@ -17,6 +17,7 @@ and 503, because what is left of the body would be taken for the next request.
 import asyncio
 import ipaddress
 import json
+import re
 import time
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -242,10 +243,9 @@ def _length(scope: Scope) -> int:
 
 
 def _name(netloc: str) -> str:
-    """Return the name in `name:port`, `[address]:port` or either alone."""
-    if netloc.startswith("["):
-        return netloc[1:].partition("]")[0].lower()
-    return netloc.partition(":")[0].lower().rstrip(".")
+    """Return the name in `name:port`, `[address]:port` or either alone; nothing if it is neither."""
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:@]*))(?::\d*)?", netloc)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""
 
 
 def _netloc(origin: str) -> str:

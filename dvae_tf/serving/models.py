@@ -129,7 +129,9 @@ def _fingerprint(path: Path) -> tuple:
             status = part.stat()
         except OSError:  # it is being replaced, or leads nowhere
             continue
-        result.append((str(part), status.st_mode, status.st_size, status.st_ino, status.st_ctime_ns))
+        result.append(
+            (str(part), status.st_mode, status.st_size, status.st_ino, status.st_ctime_ns)
+        )
     return tuple(sorted(result))
 
 

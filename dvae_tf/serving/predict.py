@@ -35,7 +35,8 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
     Raises:
         RequestError: if the request is not valid.
     """
-    request = tensors.parse_object(body)
+    # A row is an object, with an object for each string.
+    request = tensors.parse_object(body, max_objects=16 + 4 * max_rows)
     unknown = set(request) - {"signature_name", "instances", "inputs"}
     if unknown:
         raise RequestError(400, f"a request must not have the keys {tensors.shown(unknown)}")

@@ -35,10 +35,19 @@ def shown(names) -> str:
     return ", ".join(words + ["..."] * (len(names) > 6))
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a request."""
+def parse_object(body: bytes, *, max_objects: int = 16) -> dict[str, Any]:
+    """Return the JSON object in the body of a request, which has up to `max_objects` objects."""
+    count = 0
+
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        if count > max_objects:
+            raise RequestError(413, "the body has more objects than the most rows can have")
+        return dict(pairs)
+
     try:
-        request = json.loads(body)
+        request = json.loads(body, object_pairs_hook=make)
     except RecursionError as error:
         raise RequestError(400, "the body must be JSON: it is nested too deeply") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -96,8 +105,7 @@ def _named(value, specs: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     if set(value) != set(specs):
         raise RequestError(
             400,
-            f"inputs must be {', '.join(sorted(specs))}{place}: received "
-            f"{shown(value) or 'none'}",
+            f"inputs must be {', '.join(sorted(specs))}{place}: received {shown(value) or 'none'}",
         )
     return value
 

@@ -35,7 +35,9 @@ _TURNED = re.compile(TURNED.replace(r"\C", ".").encode("ascii"))
 FORMAT = "PNG or JPEG files"
 SIZE = "images of {width} x {height} pixels"
 UNDAMAGED = "files that are not damaged"
-EIGHT_BITS = "images of 8 bits a channel: convert them from 16 bits, or from a palette of 1 to 4 bits"
+EIGHT_BITS = (
+    "images of 8 bits a channel: convert them from 16 bits, or from a palette of 1 to 4 bits"
+)
 UPRIGHT = "upright images: turn the pixels as the EXIF orientation says, and remove it"
 NO_CMYK = "grey or RGB images: convert them from CMYK"
 ALPHA = "PNG files, because a JPEG has no alpha channel"

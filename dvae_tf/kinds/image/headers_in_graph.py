@@ -59,7 +59,9 @@ def _read_png(content, height: int, width: int, channels: int) -> File:
         # Pixels that were interrupted are damaged: an empty `last` ends the loop.
         is_good = is_complete & ~(is_pixels & (first > 0) & (last != b"IDAT"))
         is_small = tf.maximum(length, _size(kept))
-        is_kept = is_good & tf.strings.regex_full_match(kind, _KEPT) & (is_small <= headers.KEPT_BYTES)
+        is_kept = (
+            is_good & tf.strings.regex_full_match(kind, _KEPT) & (is_small <= headers.KEPT_BYTES)
+        )
         is_exif = is_good & (kind == b"eXIf") & (exif == b"")
         return (
             after,
@@ -138,7 +140,10 @@ def _read_jpeg(content, height: int, width: int, channels: int) -> File:
             headers.SIZE.format(width=width, height=height),
         ),
         (tf.strings.substr(frame, 0, 1) == b"\x08", headers.EIGHT_BITS),
-        (tf.strings.regex_full_match(tf.strings.substr(frame, 5, 1), r"[\x01\x03]"), headers.NO_CMYK),
+        (
+            tf.strings.regex_full_match(tf.strings.substr(frame, 5, 1), r"[\x01\x03]"),
+            headers.NO_CMYK,
+        ),
         (_is_upright(exif), headers.UPRIGHT),
         (scans <= headers.MAX_SCANS, headers.SCANS),
     )
