@@ -55,6 +55,7 @@ def server(directory: Path, *arguments: str):
     finally:
         process.terminate()
         process.communicate()
+    assert process.returncode == 0  # it has drained
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +176,15 @@ IMAGE = np.full(SHAPE, 0.5).tolist()
         ({"signature_name": "sample", "instances": [[0.5, 1]]}, "whole numbers"),
         ({"signature_name": "sample", "instances": [[0, 2**31]]}, "beyond 32 bits"),
         ({"signature_name": "sample", "instances": [[0, 2**70]]}, "whole numbers"),
-        ({"signature_name": "denoise_png", "instances": ["nonsense"]}, "Unknown image file format"),
+        (
+            {"signature_name": "denoise_png", "instances": ["nonsense"]},
+            "must hold PNG or JPEG files in row 0",
+        ),
         ({"signature_name": "denoise_png", "instances": [{"b64": "?"}]}, "b64"),
         ({"signature_name": "denoise_png", "instances": [{"b64": 3}]}, "b64"),
-        ({"signature_name": "denoise_png", "instances": [3]}, "received a int"),
+        ({"signature_name": "denoise_png", "instances": [3]}, "received another type"),
         ({"signature_name": "sample", "instances": [[0, -(2**31) - 1]]}, "beyond 32 bits"),
-        ({"signature_name": "denoise_png", "instances": ["a", ["b"]]}, "different lengths"),
+        ({"signature_name": "denoise_png", "instances": ["a", ["b"]]}, "received another type"),
         ({"signature_name": "sample", "instances": [[]]}, "received [1, 0]"),
         ({"instances": [[], []]}, "received [2, 0]"),
         ({"\ud800": 1}, "must not have the keys"),
@@ -247,13 +251,7 @@ def test_too_much_work_is_refused_before_it_is_done(url):
     body = {"b64": base64.b64encode(content.getvalue()).decode()}
     status, answer = predict(url, {"signature_name": "denoise_png", "instances": [body]})
     assert status == 400
-    assert "must hold small images" in answer["error"]
-    content = io.BytesIO()
-    Image.new("1", (2000, 2000)).save(content, "png")
-    body = {"b64": base64.b64encode(content.getvalue()).decode()}
-    status, answer = predict(url, {"signature_name": "denoise_png", "instances": [body]})
-    assert status == 400
-    assert "received 2000 x 2000 in row 0" in answer["error"]
+    assert "must hold images of 5 x 6 pixels: received 20000 x 20000 in row 0" in answer["error"]
 
 
 def test_the_smallest_seed_is_one(url):

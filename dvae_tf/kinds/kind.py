@@ -296,8 +296,8 @@ class Kind:
         """
         return {}
 
-    def check_request(self, inputs: Mapping[str, tf.Tensor], spec) -> None:
-        """Refuse bad inputs of a signature before the model sees them.
+    def checked_request(self, inputs: Mapping[str, tf.Tensor], spec) -> Mapping[str, tf.Tensor]:
+        """Return the inputs of a signature as the model may see them, and refuse bad ones.
 
         Args:
             inputs: tensors by name, with the types and shapes of the signature.
@@ -306,6 +306,7 @@ class Kind:
         Raises:
             ValueError: if an input is refused; the message is one line.
         """
+        return inputs
 
     def describe_input(self, spec) -> str:
         """Describe the input of a model in a few words, for its model card."""

@@ -11,7 +11,7 @@ path                                         answer
 
 Like TensorFlow Serving, the application watches a directory and serves its newest version. Unlike
 TensorFlow Serving, it checks names, types and shapes before TensorFlow sees a request. Errors are
-`{"error": MESSAGE}`.
+`{"error": MESSAGE}`. `intake` stands before it, and reads the bodies of requests.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from typing import Any
 import anyio
 import tensorflow as tf
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 _PATH = r"(?P<name>[^/:]+)(/versions/(?P<version>[0-9]{1,19}))?"
 _PREDICT = re.compile(_PATH + ":predict")
 _GET = re.compile(_PATH + "(?P<metadata>/metadata)?")
-# Seconds within which the body of a request must arrive.
-_BODY_SECONDS = 30.0
+# JSON takes 25 times its size in memory, at worst: bodies above this size are read one at a time.
+_LARGE = 2**20
 
 
 class Application:
@@ -50,7 +50,6 @@ class Application:
     Args:
         models: the directory.
         name: name of the model in the paths.
-        max_bytes: size limit for the body of a request.
         max_rows: limit for the rows of a request.
         poll_seconds: seconds between two looks at the directory.
     """
@@ -60,18 +59,17 @@ class Application:
         models: ModelDirectory,
         *,
         name: str = "dvae",
-        max_bytes: int = 16 * 2**20,
         max_rows: int = 1024,
         poll_seconds: float = 1.0,
     ):
         self._models = models
         self._name = name
-        self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._poll_seconds = poll_seconds
         self._page = Page(name)
         # More threads than cores would only wait for each other, and delay the event loop.
         self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._large_limiter = anyio.CapacityLimiter(1)
 
     def build(self) -> Starlette:
         """Return the ASGI application."""
@@ -92,52 +90,42 @@ class Application:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app):
         async def watch():
+            last = ""
             while True:
                 await asyncio.sleep(self._poll_seconds)
-                await anyio.to_thread.run_sync(self._models.refresh)
+                try:
+                    await anyio.to_thread.run_sync(self._models.refresh)
+                except Exception as error:  # the directory may do what nobody thought of
+                    reason = f"{type(error).__name__}: {error}"
+                    if reason != last:
+                        _log.warning("cannot look for new versions (%s)", reason)
+                    last = reason
 
         watcher = asyncio.create_task(watch())
         yield
         watcher.cancel()
 
     def _answer(self, handle: Callable[[Request, bytes], dict[str, Any]]):
-        """Return an endpoint that reads a body of limited size, and runs `handle` in a thread."""
+        """Return an endpoint that runs `handle` in a thread."""
 
-        async def endpoint(request: Request) -> Response:
+        def run(request: Request, body: bytes) -> tuple[int, str]:
+            # An exception that crossed to the other thread would keep its frames, and so the body and
+            # everything made of it, in a cycle.
             try:
-                body = await asyncio.wait_for(self._body(request), _BODY_SECONDS)
-                content = await anyio.to_thread.run_sync(
-                    lambda: json.dumps(handle(request, body)), limiter=self._limiter
-                )
-                return Response(content, media_type="application/json")
+                return 200, json.dumps(handle(request, body))
             except RequestError as error:
-                return _error(error.status, str(error))
-            except asyncio.TimeoutError:
-                return _error(408, f"the body must arrive within {_BODY_SECONDS:.0f} seconds")
-            except ClientDisconnect:
-                return _error(400, "the body must arrive completely")
+                return error.status, _error_json(str(error))
             except Exception:
                 _log.exception("request failed")
-                return _error(500, "the server failed; its log says why")
+                return 500, _error_json("the server failed; its log says why")
+
+        async def endpoint(request: Request) -> Response:
+            body = await request.body()
+            limiter = self._large_limiter if len(body) > _LARGE else self._limiter
+            status, content = await anyio.to_thread.run_sync(run, request, body, limiter=limiter)
+            return Response(content, status, media_type="application/json")
 
         return endpoint
-
-    async def _body(self, request: Request) -> bytes:
-        body, received = bytearray(), 0
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received <= self._max_bytes:
-                body += chunk
-            elif received > 8 * self._max_bytes:
-                break
-            # Read a slightly too long body to its end; otherwise its sender would not see the answer.
-        if received > self._max_bytes:
-            raise RequestError(
-                413,
-                f"a request must have at most {self._max_bytes} bytes: send fewer "
-                f"{self._models.newest.kind.noun}s at a time",
-            )
-        return bytes(body)
 
     def _version(self, match: re.Match | None, path: str) -> Version:
         newest = self._models.newest
@@ -179,9 +167,13 @@ class Application:
 
 
 def _error(status: int, message: str) -> Response:
+    return Response(_error_json(message), status, media_type="application/json")
+
+
+def _error_json(message: str) -> str:
     # json.dumps escapes text that UTF-8 cannot hold, such as half a surrogate pair.
-    content = json.dumps({"error": " ".join(message.split())})
-    return Response(content, status_code=status, media_type="application/json")
+    text = " ".join(message.split())
+    return json.dumps({"error": text if len(text) <= 600 else f"{text[:600]}..."})
 
 
 def _metadata(name: str, version: Version) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dvae_tf.priors import StandardNormal
 from dvae_tf.serving.signatures import Signatures
 
 # The number changes when the layout of signature.json changes.
-_FORMAT = 1
+FORMAT = 1
 # How far a loader may differ from the golden outputs, because loaders sum in different orders:
 # |difference| <= absolute + relative |golden|. The kind of data adds tolerances for files.
 _TOLERANCE = {
@@ -36,7 +36,7 @@ def describe(model: DVAE, signatures: Signatures, loaded: Mapping[str, Any]) -> 
     """
     meanings = _meanings(model, signatures)
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "kind": model.kind.name,
         "corruption": _describe_corruption(model),
         "tolerance": _tolerance(model),

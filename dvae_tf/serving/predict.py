@@ -11,6 +11,7 @@ A single output has no name in the response, and a single input needs none in th
 """
 
 import re
+import reprlib
 from typing import Any
 
 import tensorflow as tf
@@ -34,34 +35,27 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
     Raises:
         RequestError: if the request is not valid.
     """
-    request = tensors.parse_object(body)
-    unknown = sorted(set(request) - {"signature_name", "instances", "inputs"})
+    # A row is an object, with an object for each string.
+    request = tensors.parse_object(body, max_objects=16 + 4 * max_rows)
+    unknown = set(request) - {"signature_name", "instances", "inputs"}
     if unknown:
-        raise RequestError(400, f"a request must not have the keys {', '.join(unknown)}")
+        raise RequestError(400, f"a request must not have the keys {tensors.shown(unknown)}")
     if ("instances" in request) == ("inputs" in request):
         raise RequestError(400, "a request must have either `instances` (rows) or `inputs`")
     name = request.get("signature_name", "serving_default")
     if not isinstance(name, str) or name not in version.signatures:
-        raise RequestError(
-            400, f"signature_name must be one of {', '.join(sorted(version.signatures))}: {name!r}"
-        )
+        names = ", ".join(sorted(version.signatures))
+        raise RequestError(400, f"signature_name must be one of {names}: {reprlib.repr(name)}")
     function = version.signatures[name]
     specs = function.structured_input_signature[1]
     by_row = "instances" in request
-    if by_row:
-        inputs = tensors.from_rows(request["instances"], specs)
-    else:
-        inputs = tensors.from_columns(request["inputs"], specs)
-    count = max(tensor.shape[0] for tensor in inputs.values())
-    if count > max_rows:
-        raise RequestError(413, f"a request must have at most {max_rows} rows: received {count}")
+    read = tensors.from_rows if by_row else tensors.from_columns
+    inputs = read(request["instances" if by_row else "inputs"], specs, max_rows=max_rows)
     try:
-        version.kind.check_request(inputs, version.example_spec)
+        outputs = function(**version.kind.checked_request(inputs, version.example_spec))
     except ValueError as error:
         raise RequestError(400, str(error)) from error
-    try:
-        outputs = function(**inputs)
-    except tf.errors.OpError as error:
+    except tf.errors.InvalidArgumentError as error:
         raise RequestError(400, _reason(error.message)) from error
     columns = {key: tensors.as_json(value) for key, value in outputs.items()}
     if not by_row:
@@ -73,6 +67,11 @@ def predict(version: Version, body: bytes, *, max_rows: int = 1024) -> dict[str,
 
 
 def _reason(message: str) -> str:
-    """Return the reason in an error message of TensorFlow, without names of graph nodes."""
-    text = message.split("[[{{")[0].strip()
-    return re.sub(r"(?<=of tensor )\S+ ", "", text.splitlines()[-1]) if text else message
+    """Return the reason in an error message of TensorFlow, without names in the graph."""
+    asserted = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
+    if asserted:
+        return asserted[1]
+    text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:\w+\]", "", message)
+    text = re.sub(r"(?<=of tensor )\S+ ", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "the model cannot run on these inputs"

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dvae_tf import commands
+
+# Bytes of bodies and answers that all requests together may hold.
+_MAX_TOTAL = 128 * 2**20
 
 app = commands.app(
     "python -m dvae_tf.serve",
@@ -40,11 +44,21 @@ def _command(
         int,
         commands.whole_number("Limit for the rows of a request."),
     ] = 1024,
+    allowed_host: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Another name by which clients or pages may call this machine; * allows all. Loopback, "
+            "IP addresses and the name of the machine are allowed.",
+            consume_multiple=False,
+        ),
+    ] = (),
 ) -> None:
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
+        from dvae_tf.serving import connections
         from dvae_tf.serving.application import Application
+        from dvae_tf.serving.intake import Intake
         from dvae_tf.serving.models import ModelDirectory
     except ImportError as error:
         raise ValueError(
@@ -62,8 +76,16 @@ def _command(
         raise ValueError(f"--port must be from 0 to 65535. Received: {port}. Try 8501.")
     models = ModelDirectory(Path(export_dir))
     listener = _listen(host, port)
-    application = Application(models, name=name, max_bytes=max_megabytes * 2**20, max_rows=max_rows)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    application = Application(models, name=name, max_rows=max_rows)
+    max_bytes = max_megabytes * 2**20
+    intake = Intake(
+        application.build(),
+        hosts=(host, socket.gethostname(), *allowed_host),
+        max_bytes=max_bytes,
+        max_total=max(_MAX_TOTAL, 2 * max_bytes),
+    )
+    log = logging.StreamHandler()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[log])
     shown_host = f"[{host}]" if ":" in host else host
     print(
         f"serving {name}, version {models.newest.number}, at "
@@ -71,20 +93,21 @@ def _command(
         flush=True,
     )
     # TensorFlow and Keras keep a million objects alive. Freezing them spares each garbage collection
-    # a third of a second, during which no request would be answered.
+    # a third of a second, during which no request would be answered. The second collection makes
+    # Python forget their number, by which it judges when the next one is worth its time.
     gc.collect()
     gc.freeze()
-    server = uvicorn.Server(
-        uvicorn.Config(application.build(), log_level="warning", timeout_graceful_shutdown=3)
-    )
-    server.run(sockets=[listener])
+    gc.collect()
+    # uvicorn ends what is running after SIGTERM, and then sends the signal again.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connections.server(intake, log).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Opening it before the server starts gives a plain error message."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=128)
+        listener = socket.create_server(address[:2], family=family)
         # Without TCP_NODELAY every answer would wait 40 ms for an acknowledgement. Connections inherit
         # the option, and asyncio only sets it on sockets that it created itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -5,7 +5,7 @@ Names, types and shapes are checked before TensorFlow sees a request. If they ar
 """
 
 import base64
-import binascii
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+# The types of JSON that a type of tensor takes, and their names.
 _JSON_TYPES = {
-    tf.float32: ("fiub", "numbers"),
-    tf.int32: ("iu", "whole numbers"),
-    tf.string: ("O", "strings, or objects {'b64': base64}"),
+    tf.float32: ({int, float, bool}, "numbers"),
+    tf.int32: ({int}, "whole numbers"),
+    tf.string: ({str, dict}, "strings, or objects {'b64': base64}"),
 }
 
 
@@ -28,21 +29,43 @@ class RequestError(Exception):
         self.status = status
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a request."""
+def shown(names) -> str:
+    """Return a few of these names, cut if they are long, for a message."""
+    words = [name if len(name) <= 40 else f"{name[:40]}..." for name in sorted(names)[:6]]
+    return ", ".join(words + ["..."] * (len(names) > 6))
+
+
+def parse_object(body: bytes, *, max_objects: int = 16) -> dict[str, Any]:
+    """Return the JSON object in the body of a request, which has up to `max_objects` objects."""
+    count = 0
+
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        if count > max_objects:
+            raise RequestError(413, "the body has more objects than the most rows can have")
+        return dict(pairs)
+
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        request = json.loads(body, object_pairs_hook=make)
+    except RecursionError as error:
+        raise RequestError(400, "the body must be JSON: it is nested too deeply") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RequestError(400, f"the body must be JSON: {error}") from error
+    except ValueError as error:
+        raise RequestError(400, "the body must be JSON: a number is too long") from error
     if not isinstance(request, dict):
         raise RequestError(400, f"the body must be a JSON object, not a {type(request).__name__}")
     return request
 
 
-def from_rows(instances, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+def from_rows(
+    instances, specs: Mapping[str, tf.TensorSpec], *, max_rows: int
+) -> dict[str, tf.Tensor]:
     """Return the inputs of a signature from a list of rows, which are objects or single values."""
     if not isinstance(instances, list):
         raise RequestError(400, "`instances` must be a list of rows")
+    _check_rows(instances, max_rows)
     columns: dict[str, list] = {key: [] for key in specs}
     for index, row in enumerate(instances):
         named = _named(row, specs, f" in row {index}")
@@ -51,10 +74,22 @@ def from_rows(instances, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Ten
     return {key: tensor(key, columns[key], spec) for key, spec in specs.items()}
 
 
-def from_columns(inputs, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+def from_columns(
+    inputs, specs: Mapping[str, tf.TensorSpec], *, max_rows: int
+) -> dict[str, tf.Tensor]:
     """Return the inputs of a signature from an object of batches, or from the only batch."""
     values = _named(inputs, specs)
+    for value in values.values():
+        _check_rows(value, max_rows)
     return {key: tensor(key, values[key], spec) for key, spec in specs.items()}
+
+
+def _check_rows(batch, max_rows: int) -> None:
+    """Refuse too many rows before they are converted, which takes longer than reading them."""
+    if isinstance(batch, list) and len(batch) > max_rows:
+        raise RequestError(
+            413, f"a request must have at most {max_rows} rows: received {len(batch)}"
+        )
 
 
 def _is_base64(value) -> bool:
@@ -70,8 +105,7 @@ def _named(value, specs: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     if set(value) != set(specs):
         raise RequestError(
             400,
-            f"inputs must be {', '.join(sorted(specs))}{place}: received "
-            f"{', '.join(sorted(value)) or 'none'}",
+            f"inputs must be {', '.join(sorted(specs))}{place}: received {shown(value) or 'none'}",
         )
     return value
 
@@ -87,40 +121,62 @@ def tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
     Raises:
         RequestError: if the value does not have this type and shape.
     """
-    kinds, meaning = _JSON_TYPES[spec.dtype]
+    types, meaning = _JSON_TYPES[spec.dtype]
     shape = spec.shape.as_list()
     required = f"`{name}` must hold {meaning} in shape {['B', *shape[1:]]}"
-    try:
-        is_string = spec.dtype == tf.string
-        # Objects, because NumPy's own strings lose trailing zero bytes.
-        array = np.asarray(_as_bytes(value), object) if is_string else np.asarray(value)
-    except (ValueError, OverflowError, RecursionError, binascii.Error) as error:
-        raise RequestError(400, f"{required}: {error}") from error
-    if array.shape == (0,):
-        # In JSON all empty batches look the same, whatever the shape of a row.
-        array = np.zeros([0, *shape[1:]], spec.dtype.as_numpy_dtype)
-    elif array.size and array.dtype.kind not in kinds:
+    received, first = _outline(value)
+    if received[-1:] != [0] and type(first) not in types:
         raise RequestError(400, f"{required}: received another type")
-    if not spec.shape.is_compatible_with(array.shape):
-        raise RequestError(400, f"{required}: received {list(array.shape)}")
-    if spec.dtype == tf.int32 and np.any((array < -(2**31)) | (array >= 2**31)):
-        raise RequestError(400, f"{required}: received a number beyond 32 bits")
-    if is_string:
-        if not all(isinstance(content, bytes) for content in array.ravel()):
-            raise RequestError(400, f"{required}: received rows of different lengths")
-        return tf.constant(array.tolist(), tf.string, shape=array.shape)
-    return tf.constant(array.astype(spec.dtype.as_numpy_dtype))
+    # In JSON all empty batches look the same, whatever the shape of a row.
+    if received == [0]:
+        received = [0, *shape[1:]]
+    if not spec.shape.is_compatible_with(received):
+        raise RequestError(400, f"{required}: received {received}")
+    values = _values(value, received)
+    if values is None:
+        raise RequestError(400, f"{required}: received rows of different lengths")
+    if not set(map(type, values)) <= types:
+        raise RequestError(400, f"{required}: received another type")
+    try:
+        if spec.dtype == tf.string:
+            return tf.constant([_as_bytes(x) for x in values], tf.string, received)
+        with np.errstate(over="ignore"):  # a float beyond 32 bits becomes infinity: not valid
+            array = np.array(values, spec.dtype.as_numpy_dtype)
+    except OverflowError as error:
+        raise RequestError(400, f"{required}: received a number beyond 32 bits") from error
+    except ValueError as error:
+        raise RequestError(400, f"{required}: {error}") from error
+    return tf.constant(array.reshape(received))
 
 
-def _as_bytes(value):
-    """Replace JSON strings and base64 objects by bytes, in nested lists."""
-    if isinstance(value, list):
-        return [_as_bytes(element) for element in value]
-    if _is_base64(value) and isinstance(value["b64"], str):
-        return base64.b64decode(value["b64"], validate=True)
+def _outline(value) -> tuple[list[int], Any]:
+    """Return the shape of nested lists, judged by the first of each, and their first value."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            return shape, None
+        value = value[0]
+    return shape, value
+
+
+def _values(value, shape: list[int]) -> list | None:
+    """Return the values in nested lists of this shape, or None if they have another."""
+    level = [value]
+    for size in shape:
+        if set(map(type, level)) - {list} or set(map(len, level)) - {size}:
+            return None
+        level = list(itertools.chain.from_iterable(level))
+    return level
+
+
+def _as_bytes(value) -> bytes:
+    """Return a JSON string or a base64 object as bytes."""
     if isinstance(value, str):
         return value.encode()
-    raise ValueError(f"received a {type(value).__name__}")
+    if _is_base64(value) and isinstance(value["b64"], str):
+        return base64.b64decode(value["b64"], validate=True)
+    raise ValueError("received an object that is not {'b64': base64}")
 
 
 def as_json(tensor: tf.Tensor) -> list:

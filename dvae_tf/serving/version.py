@@ -28,7 +28,10 @@ _GOLDEN_ROWS = 4
 
 
 def versions(directory: Path) -> list[int]:
-    """Return the versions in a directory, in order; none if the directory cannot be read."""
+    """Return the versions in a directory, in order; none if the directory cannot be read.
+
+    A version that cannot be read is one of them.
+    """
     try:
         paths = list(directory.iterdir())
     except OSError:
@@ -38,9 +41,17 @@ def versions(directory: Path) -> list[int]:
         for path in paths
         if path.name.isascii()
         and path.name.isdigit()
+        and len(path.name) < 20
         and path.name == str(int(path.name))
-        and (path / "saved_model.pb").exists()
+        and _holds_a_model(path)
     )
+
+
+def _holds_a_model(path: Path) -> bool:
+    try:
+        return (path / "saved_model.pb").exists()
+    except OSError:  # permission is missing, or the disk fails
+        return True
 
 
 def write_version(

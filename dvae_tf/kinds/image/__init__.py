@@ -129,10 +129,10 @@ class Image(Kind):
 
         return {"image_bytes": png.tolerance(rounding)}
 
-    def check_request(self, inputs: Mapping[str, tf.Tensor], spec: tf.TensorSpec) -> None:
+    def checked_request(self, inputs: Mapping[str, tf.Tensor], spec: tf.TensorSpec):
         from dvae_tf.kinds.image import png
 
-        png.check_sizes(inputs, spec)
+        return {k: png.plain(v, spec) if k == png.INPUT else v for k, v in inputs.items()}
 
     def describe_input(self, spec: tf.TensorSpec) -> str:
         size = " x ".join(map(str, spec.shape[1:]))
