@@ -57,7 +57,7 @@ class Clock(keras.callbacks.Callback):
 
 def resident_mib(process: int | str = "self") -> float:
     """Return the resident memory of a process now."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -109,7 +109,7 @@ def time_of(name: str, value: int) -> float:
 
 def peak_mib() -> float:
     """Return the largest resident memory of this process so far."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -169,7 +169,7 @@ def main() -> None:
             for b, k in TRAINING_ROWS
         ],
     }
-    (BENCHMARKS / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "growth.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

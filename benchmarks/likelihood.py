@@ -121,7 +121,9 @@ def main() -> None:
         pythae = json.loads(output.splitlines()[-1])["images_per_second"]
         content["pythae_images_per_second"] = round(pythae, 1)
         content["times_pythae"] = round(content["images_per_second"] / pythae, 1)
-    (ROOT / "benchmarks" / "likelihood.json").write_text(json.dumps(content, indent=2) + "\n")
+    (ROOT / "benchmarks" / "likelihood.json").write_text(
+        json.dumps(content, indent=2) + "\n", encoding="utf-8"
+    )
     print(json.dumps(content, indent=2))
 
 

@@ -83,7 +83,7 @@ def main() -> None:
         content = {"training": training, "serving": of_serving(Path(directory) / "run" / "export")}
     for name, values in content.items():
         print(name, {k: v for k, v in values.items() if k != "mib"})
-    (BENCHMARKS / "memory.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "memory.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def main() -> None:
     ):
         content[name] = measure([order(seed) for seed in range(NUM_SEEDS)])
         print(name, content[name], flush=True)
-    (BENCHMARKS / "order.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "order.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

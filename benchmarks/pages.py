@@ -41,7 +41,7 @@ SIZES = {
 
 def read(name: str) -> dict:
     """Return the content of a benchmark's file."""
-    return json.loads((BENCHMARKS / f"{name}.json").read_text())
+    return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def training_section(content: dict) -> list[str]:
@@ -290,7 +290,7 @@ def render() -> str:
 
 def main() -> None:
     training, growth = read("training"), read("growth")
-    (DOCS / "speed.md").write_text(render())
+    (DOCS / "speed.md").write_text(render(), encoding="utf-8")
     for name, figure in (
         ("speed", draw_training(training)),
         ("growth", draw_growth(growth)),

@@ -24,7 +24,7 @@ def bound_after(root: Path, run_dir: Path, words: list[str]) -> float:
     """Train a version of the project in a new process; return its last validation bound."""
     command = [sys.executable, "train.py", "--run-dir", str(run_dir), *words]
     subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL)
-    with (run_dir / "history.csv").open(newline="") as file:
+    with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
         return float(list(csv.DictReader(file))[-1]["val_bound"])
 
 
@@ -57,7 +57,9 @@ def main() -> None:
                 print(when, content[f"bound_{when}"], flush=True)
         finally:
             subprocess.run([*worktree, "remove", "--force", str(earlier)], check=True)
-    (BENCHMARKS / "same_bound.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "same_bound.json").write_text(
+        json.dumps(content, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

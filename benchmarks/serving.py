@@ -174,7 +174,9 @@ def main() -> None:
             ],
             "http": latency(Path(directory), 1000, 8),
         }
-    (ROOT / "benchmarks" / "serving.json").write_text(json.dumps(content, indent=2) + "\n")
+    (ROOT / "benchmarks" / "serving.json").write_text(
+        json.dumps(content, indent=2) + "\n", encoding="utf-8"
+    )
     print(json.dumps(content, indent=2))
 
 

@@ -105,7 +105,7 @@ def main() -> int:
             for name in results[0]
         },
     }
-    (BENCHMARKS / "startup.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "startup.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

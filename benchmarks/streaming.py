@@ -106,7 +106,9 @@ def main() -> None:
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print({k: v for k, v in results[-1].items() if k not in ("step", "mib")}, flush=True)
     content = {"cores": os.cpu_count(), "batch_size": BATCH_SIZE, "folders": results}
-    (BENCHMARKS / "streaming.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "streaming.json").write_text(
+        json.dumps(content, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -187,7 +187,9 @@ def main() -> int:
     problems = check_same_work(content["workloads"])
     print("\n".join(problems), file=sys.stderr)
     if not options.draft:
-        (BENCHMARKS / "training.json").write_text(json.dumps(content, indent=2) + "\n")
+        (BENCHMARKS / "training.json").write_text(
+            json.dumps(content, indent=2) + "\n", encoding="utf-8"
+        )
     return 1 if problems else 0
 
 

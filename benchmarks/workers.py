@@ -34,7 +34,7 @@ WORKERS = (0, 1, 2, 4)  # 0: without a distribution strategy
 
 def loopback_bytes() -> int:
     """Return the bytes sent over the loopback interface so far."""
-    for line in Path("/proc/net/dev").read_text().splitlines():
+    for line in Path("/proc/net/dev").read_text(encoding="utf-8").splitlines():
         name, _, rest = line.partition(":")
         if name.strip() == "lo":
             return int(rest.split()[8])
@@ -132,7 +132,7 @@ def main() -> None:
         "repeats": options.repeats,
         "rows": rows,
     }
-    (BENCHMARKS / "workers.json").write_text(json.dumps(content, indent=1) + "\n")
+    (BENCHMARKS / "workers.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

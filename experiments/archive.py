@@ -80,7 +80,7 @@ def settings_of(results: Path, experiment: str) -> dict[str, Settings]:
     with _said(path):
         if not path.exists():
             return {}
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return {
             f"{group['cell']}-{seed}": content["shared"] | group["settings"]
             for group in content["cells"]
@@ -146,7 +146,7 @@ def record_bounds(results: Path, found: dict[str, tuple[Settings, list[Row]]]) -
     table, about = results / "bounds.csv", results / "bounds.json"
     with _locked(results):
         with _said(about):
-            settings = json.loads(about.read_text()) if about.exists() else {}
+            settings = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
         with _said(table):
             rows = _rows(table) if table.exists() else []
             rows = [row for row in rows if row["model"] not in found]
@@ -161,7 +161,7 @@ def record_bounds(results: Path, found: dict[str, tuple[Settings, list[Row]]]) -
 def _rows(path: Path) -> list[Row]:
     """Return the rows of a CSV file; a row that is cut off is an error."""
     with _said(path):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         head, *lines = csv.reader(io.StringIO(text), strict=True)
         if not text.endswith("\n") or any(len(line) != len(head) for line in lines):
             raise ValueError("with a line that is cut off")

@@ -117,7 +117,7 @@ def write(results: Path, docs: Path) -> None:
     pages = {"results.md": render(found)}
     if tables := bounds_tables.tables(results):
         page = docs / "bounds.md"
-        text = (page if page.exists() else ROOT / "docs" / "bounds.md").read_text()
+        text = (page if page.exists() else ROOT / "docs" / "bounds.md").read_text(encoding="utf-8")
         pages["bounds.md"] = with_tables(text, tables)
     images = {
         f"results-{name}": draw(cells)
@@ -130,7 +130,7 @@ def write(results: Path, docs: Path) -> None:
     for name, figure in images.items():
         figure.savefig(docs / "images" / f"{name}.png", dpi=200)
     for name, text in pages.items():
-        (docs / name).write_text(text)
+        (docs / name).write_text(text, encoding="utf-8")
         print(f"Wrote {docs / name}")
 
 

@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
             os.sched_setaffinity(0, options.cores)
         (trial,) = [trial for trial in selected if trial.name == options.one]
         (base / trial.cell.experiment).mkdir(parents=True, exist_ok=True)
-        lock = (base / f"{trial.name}.lock").open("w")
+        lock = (base / f"{trial.name}.lock").open("w", encoding="utf-8")
         fcntl.flock(lock, fcntl.LOCK_EX)  # what an earlier runner has left running ends first
         if is_done(trial, results):
             return 0
@@ -196,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         log = base / f"{trial.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with log.open("a") as file:
+            with log.open("a", encoding="utf-8") as file:
                 command = [*words, "--one", trial.name, "--cores", *map(str, cores)]
                 done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         finally:

@@ -51,7 +51,9 @@ def golden(version_dir: Path) -> Iterator[tuple[str, dict, dict]]:
 
 def differences(version_dir: Path, run) -> list[str]:
     """Return how the outputs of `run(signature, inputs)` exceed the tolerances, one line for each."""
-    tolerance = json.loads((version_dir / "signature.json").read_text())["tolerance"]
+    tolerance = json.loads((version_dir / "signature.json").read_text(encoding="utf-8"))[
+        "tolerance"
+    ]
     found = []
     for signature, inputs, expected in golden(version_dir):
         outputs = run(signature, inputs)
@@ -67,7 +69,9 @@ def differences(version_dir: Path, run) -> list[str]:
 
 def missing(version_dir: Path, signatures: set[str]) -> list[str]:
     """Return one line for each file that does not list exactly these signatures."""
-    described = json.loads((version_dir / "signature.json").read_text())["signatures"]
+    described = json.loads((version_dir / "signature.json").read_text(encoding="utf-8"))[
+        "signatures"
+    ]
     sources = {
         "golden.npz": {name for name, _, _ in golden(version_dir)},
         "signature.json": set(described),

@@ -107,7 +107,7 @@ def _checkout(revision_or_path: str, target: Path) -> Path:
     if result.returncode:
         sys.stderr.buffer.write(result.stderr)
         raise SystemExit(2)
-    with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(result.stdout), encoding="utf-8") as archive:
         archive.extractall(target, filter="data")
     return target
 

@@ -72,10 +72,12 @@ class TestRecord:
         rows = rows_of(rng)
         archive.record(tmp_path, "toy", "vae-0", {"noise": "none", "limit": 5}, rows)
         archive.record(tmp_path, "toy", "dvae-0", {"noise": "masking", "limit": 5}, rows)
-        lines = list(csv.DictReader((tmp_path / "toy.csv").read_text().splitlines()))
+        lines = list(
+            csv.DictReader((tmp_path / "toy.csv").read_text(encoding="utf-8").splitlines())
+        )
         assert [line["elbo"] for line in lines] == [repr(row["elbo"]) for row in rows] * 2
         assert {line["bits_per_dimension"] for line in lines} == {""}
-        assert json.loads((tmp_path / "toy.json").read_text()) == {
+        assert json.loads((tmp_path / "toy.json").read_text(encoding="utf-8")) == {
             "shared": {"limit": 5},
             "cells": [
                 {"cell": "dvae", "seeds": [0], "settings": {"noise": "masking"}},
@@ -186,7 +188,7 @@ class TestBounds:
         assert list(found["model"]) == ["linear", "mnist"]
         assert list(found["mean"]) == [-1 / 3, -0.1]
         assert np.isnan(found["standard_error"][0])
-        about = json.loads((tmp_path / "bounds.json").read_text())
+        about = json.loads((tmp_path / "bounds.json").read_text(encoding="utf-8"))
         assert about == {"linear": {"size": 4}, "mnist": {"model": "--epochs 1"}}
         archive.record_bounds(tmp_path, {"linear": ({"size": 5}, first * 2)})
         assert list(archive.read_bounds(tmp_path)["model"]) == ["linear", "linear", "mnist"]

@@ -280,8 +280,8 @@ def test_refuses_values_that_come_from_a_file(values):
 
 def test_dependencies_of_the_package_are_in_requirements():
     tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = (ROOT / "requirements.txt").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert set(project["dependencies"]) <= set(requirements)
 
 

@@ -255,7 +255,7 @@ class TestFiles:
             path = folder / "ab"[index % 2] / f"{index:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             keras.utils.save_img(path, image, scale=False)
-        (folder / "notes.txt").write_text("not an image")
+        (folder / "notes.txt").write_text("not an image", encoding="utf-8")
         with pytest.warns(UserWarning, match=r"12 images are read; passed over: 1 \.txt$"):
             dataset = datasets.load(str(folder))
         kept = min(channels, 3)
@@ -408,7 +408,7 @@ class TestFiles:
             datasets.load("celeba")
         with pytest.raises(DatasetError, match="Received: ''"):  # and not all that lies around here
             datasets.load("")
-        (tmp_path / "x.csv").write_text("1,2")
+        (tmp_path / "x.csv").write_text("1,2", encoding="utf-8")
         with pytest.raises(DatasetError, match=r"must be .*\.npz, \.npy or folder"):
             datasets.load(str(tmp_path / "x.csv"))
         with pytest.raises(DatasetError, match="Received: 'no_such_data_set'"):

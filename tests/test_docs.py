@@ -59,7 +59,7 @@ os.execv(sys.executable, [sys.executable, *words])
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    return BLOCK.findall(page.read_text())
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
 def pages_with(*kinds: str):
@@ -87,12 +87,14 @@ def workspace(tmp_path_factory, data_directory):
     commands = path / "bin"
     commands.mkdir()
     script = path / "do_little.py"
-    script.write_text(PYTHON.format(has_data=data_directory is not None))
+    script.write_text(PYTHON.format(has_data=data_directory is not None), encoding="utf-8")
     for name, words in {
         "python": [sys.executable, str(script)],
         "make": ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "make", "-n"],
     }.items():
-        (commands / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        (commands / name).write_text(
+            f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8"
+        )
         (commands / name).chmod(0o755)
     done = subprocess.run(
         [commands / "python", "train.py", "--run-dir", "RUN_DIR"],
@@ -126,7 +128,7 @@ def test_code_of_a_page_runs(page, workspace, data_directory, monkeypatch):
             exec(compile(text, str(page), "exec"), names)
         elif kind == "sh":
             log = workspace / f"{page.name}.log"
-            with log.open("w") as file:
+            with log.open("w", encoding="utf-8") as file:
                 shell = subprocess.Popen(
                     ["bash", "-e", "-c", text], env=environment, stdout=file, stderr=file,
                     start_new_session=True,
@@ -136,7 +138,7 @@ def test_code_of_a_page_runs(page, workspace, data_directory, monkeypatch):
                 finally:  # servers that a page leaves running
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(shell.pid, signal.SIGKILL)
-            assert status == 0, f"{text}\n{log.read_text()[-2000:]}"
+            assert status == 0, f"{text}\n{log.read_text(encoding='utf-8')[-2000:]}"
 
 
 @pages_with("bash", "yaml")
@@ -151,13 +153,15 @@ def test_scripts_for_clusters_parse(page):
 
 def anchors(page):
     """The anchors of a page's headings, as GitHub and Sphinx make them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_relative_links_lead_somewhere():
     for page in PAGES:
-        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+        for target, anchor in re.findall(
+            r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")
+        ):
             path = page.parent / target if target else page
             assert path.exists(), f"{page.name}: {target}"
             if anchor:
@@ -166,8 +170,10 @@ def test_relative_links_lead_somewhere():
 
 def test_estimate_of_several_machines_is_arithmetic():
     """Of 8 P bytes (W - 1) / W over 10 Gbit/s, and of compute that is divided by W."""
-    page = " ".join((ROOT / "docs" / "workers.md").read_text().split())
-    measured = json.loads((ROOT / "benchmarks" / "workers.json").read_text())["rows"]
+    page = " ".join((ROOT / "docs" / "workers.md").read_text(encoding="utf-8").split())
+    measured = json.loads((ROOT / "benchmarks" / "workers.json").read_text(encoding="utf-8"))[
+        "rows"
+    ]
     size = min(row["parameters"] for row in measured)
     ms = 1e3 * 8 / 10e9  # of a byte
     assert f"P = {size / 1e6:.2f} million weights, {8 * size / 1e6:.1f} MB" in page
@@ -187,11 +193,15 @@ def test_kinds_of_blocks_are_known():
     """A block of another kind would not be run."""
     kinds = {kind for page in PAGES for kind, _ in blocks(page)}
     assert kinds <= {"sh", "python", "bash", "yaml", "console"}
-    fences = sum(len(re.findall(r"^```", page.read_text(), re.MULTILINE)) for page in PAGES)
-    toctrees = sum(page.read_text().count("```{toctree}") for page in PAGES)
+    fences = sum(
+        len(re.findall(r"^```", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in PAGES
+    )
+    toctrees = sum(page.read_text(encoding="utf-8").count("```{toctree}") for page in PAGES)
     assert fences == 2 * (sum(len(blocks(page)) for page in PAGES) + toctrees)
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_registries(page):
-    assert page.read_text() == tables.update(page.read_text()), "run `python docs/tables.py`"
+    assert page.read_text(encoding="utf-8") == tables.update(page.read_text(encoding="utf-8")), (
+        "run `python docs/tables.py`"
+    )

@@ -53,7 +53,7 @@ def evaluated(runs):
 
 @pytest.fixture
 def measured(evaluated):
-    return json.loads((evaluated / "metrics.json").read_text())
+    return json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
 
 
 def numbers(value, path=""):
@@ -78,7 +78,7 @@ def test_every_number_has_its_error_and_count(measured):
 
 
 def test_keys_are_documented(measured):
-    documented = (ROOT / "docs" / "metrics.md").read_text()
+    documented = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     for key in measured:
         assert f"`{key}`" in documented
 
@@ -146,7 +146,7 @@ class Page(html.parser.HTMLParser):
 
 
 def test_report_holds_every_figure_and_loads_nothing(evaluated):
-    page = Page((evaluated / "report.html").read_text())
+    page = Page((evaluated / "report.html").read_text(encoding="utf-8"))
     names = {path.stem for path in evaluated.glob("*.png")}
     assert names == {name for section in SECTIONS.values() for name in section}
     assert len(page.sources) == len(names)
@@ -158,7 +158,7 @@ def test_report_holds_every_figure_and_loads_nothing(evaluated):
 
 def test_projector_files(evaluated):
     latents = np.loadtxt(evaluated / "projector" / "latents.tsv", delimiter="\t")
-    labels = (evaluated / "projector" / "labels.tsv").read_text().split()
+    labels = (evaluated / "projector" / "labels.tsv").read_text(encoding="utf-8").split()
     assert latents.shape == (40, 3)
     assert len(labels) == 40
 
@@ -194,14 +194,14 @@ def test_killed_and_resumed_in_other_processes_without_a_locale(runs, evaluated)
 def test_compares_runs_on_the_same_images_and_noise(runs):
     assert evaluate.main([str(runs / "dvae"), str(runs / "vae"), *FAST]) == 0
     comparison = runs / "dvae" / "evaluation" / "comparison"
-    both = json.loads((comparison / "metrics.json").read_text())
+    both = json.loads((comparison / "metrics.json").read_text(encoding="utf-8"))
     assert len(both) == 2
     noisy = [
         [r["psnr"] for r in measured["denoising"] if r["method"] == "noisy"]
         for measured in both.values()
     ]
     assert noisy[0] == noisy[1]
-    page = Page((comparison / "comparison.html").read_text())
+    page = Page((comparison / "comparison.html").read_text(encoding="utf-8"))
     assert len(page.sources) == 4
     assert (runs / "vae" / "evaluation" / "report.html").exists()
 
@@ -236,8 +236,10 @@ def test_mistakes_are_one_line_and_leave_the_earlier_evaluation(
     if (tmp_path / "without").exists():
         (tmp_path / "without" / "model.keras").unlink()
     if (tmp_path / "other").exists():
-        config = json.loads((tmp_path / "other" / "config.json").read_text())
-        (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"format": 2}))
+        config = json.loads((tmp_path / "other" / "config.json").read_text(encoding="utf-8"))
+        (tmp_path / "other" / "config.json").write_text(
+            json.dumps(config | {"format": 2}), encoding="utf-8"
+        )
     before = {p: p.stat().st_mtime_ns for root in (runs, tmp_path) for p in root.rglob("*")}
     assert evaluate.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -305,7 +307,9 @@ def test_three_images(tmp_path, rng, monkeypatch):
     assert train.main([*words, "--latent-dim", "3", "--run-dir", "run"]) == 0
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "1"]
     assert evaluate.main(["run", *fast]) == 0
-    measured = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    measured = json.loads(
+        (tmp_path / "run" / "evaluation" / "metrics.json").read_text(encoding="utf-8")
+    )
     assert {value["count"] for _, value in numbers(measured)} == {1}
     assert (tmp_path / "run" / "evaluation" / "latents.png").exists()
     page = (tmp_path / "run" / "evaluation" / "report.html").read_text(encoding="utf-8")
@@ -321,7 +325,9 @@ def test_colour_images_without_labels(tmp_path, rng, monkeypatch):
     assert train.main([*words, "--run-dir", "run"]) == 0
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
     assert evaluate.main(["run", *fast]) == 0
-    measured = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    measured = json.loads(
+        (tmp_path / "run" / "evaluation" / "metrics.json").read_text(encoding="utf-8")
+    )
     assert measured["features"]["probes"] == []
     assert "bits_per_dimension" not in measured
     assert not (tmp_path / "run" / "evaluation" / "probe.png").exists()
@@ -338,11 +344,11 @@ def test_streamed_images_are_measured_as_those_in_memory(tmp_path, rng, monkeypa
     fast = ["--num-importance-samples", "3", "--noise-levels", "0.1", "--num-annealed", "0"]
     metrics = tmp_path / "run" / "evaluation" / "metrics.json"
     assert evaluate.main(["run", *fast]) == 0
-    streamed = json.loads(metrics.read_text())
+    streamed = json.loads(metrics.read_text(encoding="utf-8"))
     config = tmp_path / "run" / "config.json"
-    text = config.read_text()
+    text = config.read_text(encoding="utf-8")
     assert '"cache": "none"' in text
-    config.write_text(text.replace('"cache": "none"', '"cache": "memory"'))
+    config.write_text(text.replace('"cache": "none"', '"cache": "memory"'), encoding="utf-8")
     assert evaluate.main(["run", *fast]) == 0
-    assert json.loads(metrics.read_text()) == streamed
+    assert json.loads(metrics.read_text(encoding="utf-8")) == streamed
     assert streamed["features"]["probes"]

@@ -87,7 +87,7 @@ class TestDeclarations:
 
     @pytest.mark.parametrize("flag", ["--runs", "--results"])
     def test_unusable_places_are_said_before_training(self, tmp_path, capsys, flag):
-        (tmp_path / "file").write_text("")
+        (tmp_path / "file").write_text("", encoding="utf-8")
         words = ["frey", "--quick", "--runs", str(tmp_path), "--results", str(tmp_path)]
         with pytest.raises(SystemExit) as stopped:
             run.main([*words, flag, str(tmp_path / "file")])
@@ -170,7 +170,7 @@ class TestRunner:
     def test_says_nothing_of_this_machine(self, done):
         written = list((done / "results").glob("*"))
         assert {path.name for path in written} == {"tiny.csv", "tiny.json"}
-        assert all(str(done) not in path.read_text() for path in written)
+        assert all(str(done) not in path.read_text(encoding="utf-8") for path in written)
 
     # The history that a KeyboardInterrupt leaves open, as the end of a process would not.
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -228,7 +228,7 @@ class TestRunner:
                 tmp_path / "results", "denoising", each.label, settings, [{"weights": "last"}]
             )
         (tmp_path / "runs" / damaged.name).mkdir(parents=True)
-        (tmp_path / "runs" / damaged.name / "config.json").write_text("{")
+        (tmp_path / "runs" / damaged.name / "config.json").write_text("{", encoding="utf-8")
         words = ["denoising", "--quick", "--data-dir", str(tfds_dir)]
         words += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
         assert run.main(words) == 1
@@ -484,12 +484,16 @@ class TestTables:
             shutil.copy(path, results)
         linear = [
             line
-            for line in (ROOT / "results" / "bounds.csv").read_text().splitlines(keepends=True)
+            for line in (ROOT / "results" / "bounds.csv")
+            .read_text(encoding="utf-8")
+            .splitlines(keepends=True)
             if not line.startswith("mnist")
         ]
-        (results / "bounds.csv").write_text("".join(linear))
+        (results / "bounds.csv").write_text("".join(linear), encoding="utf-8")
         assert pages.main(["--results", str(results), "--docs", str(docs)]) == 0
-        page, own = ((each / "bounds.md").read_text() for each in (docs, ROOT / "docs"))
+        page, own = (
+            (each / "bounds.md").read_text(encoding="utf-8") for each in (docs, ROOT / "docs")
+        )
         (table,) = re.findall("<!-- table mnist -->(.*?)<!-- end -->", page, re.DOTALL)
         assert table.strip() == "Not measured."
         assert page.replace(table, "") == re.sub(
@@ -517,7 +521,7 @@ class TestTables:
         results, docs = tmp_path / "results", tmp_path / "docs"
         results.mkdir()
         docs.mkdir()
-        (docs / "bounds.md").write_text("as it was")
+        (docs / "bounds.md").write_text("as it was", encoding="utf-8")
         for source in (ROOT / "results").iterdir():
             if source.stem in (table, "long"):  # which is quickly made a page of
                 shutil.copy(source, results)
@@ -547,7 +551,7 @@ class TestTables:
                 assert str(path) in line, content
                 assert "must" in line
                 assert "again" in line
-            assert (docs / "bounds.md").read_text() == "as it was"
+            assert (docs / "bounds.md").read_text(encoding="utf-8") == "as it was"
             assert [path.name for path in docs.iterdir()] == ["bounds.md"]
             path.write_bytes(whole[path])
 
@@ -762,7 +766,7 @@ class TestClaims:
         assert len(leaks) == 10
         assert all(leak.is_better for leak in leaks)
         values, errors = ([getattr(x, key) for x in leaks] for key in ("value", "error"))
-        page = " ".join((ROOT / "docs" / "noise.md").read_text().split())
+        page = " ".join((ROOT / "docs" / "noise.md").read_text(encoding="utf-8").split())
         said = f"by {min(values):.0f} to {max(values):.0f} nats, with a standard error of "
         assert f"{said}{min(errors):.0f} to {max(errors):.0f}." in page
 
@@ -830,12 +834,12 @@ class TestClaims:
 
 class TestPages:
     def test_results_are_those_that_are_committed(self):
-        assert (ROOT / "docs" / "results.md").read_text() == pages.render(
+        assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == pages.render(
             pages.read_all(ROOT / "results")
         )
 
     def test_tables_of_bounds_are_those_that_are_committed(self):
-        page = (ROOT / "docs" / "bounds.md").read_text()
+        page = (ROOT / "docs" / "bounds.md").read_text(encoding="utf-8")
         tables = bounds_tables.tables(ROOT / "results")
         assert set(tables) == set(re.findall("<!-- table (.*?) -->", page))
         assert page == pages.with_tables(page, tables)
@@ -851,7 +855,7 @@ class TestPages:
     @pytest.mark.parametrize("name", [name for name, (_, draw) in pages.SECTIONS.items() if draw])
     def test_figures_mark_the_numbers_of_the_page(self, name):
         """A mean or a difference of each point stands in a table of the committed page."""
-        page = (ROOT / "docs" / "results.md").read_text()
+        page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
         (image,) = re.findall(rf"!\[[^]]*\]\(images/results-{name}.png\)", page)
         section = page.partition(image)[2].partition("\n## ")[0]
         numbers = set(re.findall(r"[-+]?\d+\.\d\d", section))
@@ -863,7 +867,7 @@ class TestPages:
         assert all({f"{x:.2f}", f"{x:+.2f}"} & numbers for x in values)
 
     def test_figure_of_the_bounds_marks_the_numbers_of_the_page(self):
-        page = (ROOT / "docs" / "bounds.md").read_text()
+        page = (ROOT / "docs" / "bounds.md").read_text(encoding="utf-8")
         numbers = set(re.findall(r"-\d+\.\d{3}", page))
         figure = bounds_tables.draw(ROOT / "results")
         points = self.drawn(figure)
@@ -878,7 +882,7 @@ class TestPages:
         assert sum(sizes) < 400_000
 
     def test_columns_of_results_are_documented(self):
-        page = (ROOT / "docs" / "reproducing.md").read_text()
+        page = (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8")
         named = set(re.findall("`([a-z_]+)`", page))
         for name in trials.EXPERIMENTS:
             columns = set(archive.read(ROOT / "results", name)) - {"each"}  # annealed, of images
@@ -899,8 +903,10 @@ class TestPages:
             assert errors == pytest.approx(rows["annealed_standard_error"].to_list(), abs=1e-3)
 
     def test_words_about_the_bounds_are_those_of_their_numbers(self):
-        page = " ".join((ROOT / "docs" / "bounds.md").read_text().split())
-        content = json.loads((ROOT / "results" / "bounds.json").read_text())["mnist"]
+        page = " ".join((ROOT / "docs" / "bounds.md").read_text(encoding="utf-8").split())
+        content = json.loads((ROOT / "results" / "bounds.json").read_text(encoding="utf-8"))[
+            "mnist"
+        ]
         (level,) = re.findall(r"--noise salt_pepper --noise-level ([\d.]+) ", content["model"])
         assert f"with {100 * float(level):g} % salt and pepper" in page
         assert f"python train.py {content['model']} --run-dir RUN_DIR" in page
@@ -910,7 +916,7 @@ class TestPages:
         assert f"x ~ N(W z + b, {model.s**2:.2f} I)" in page
 
     def test_long_runs_of_the_readme_are_those_that_are_committed(self):
-        page = " ".join((ROOT / "README.md").read_text().split())
+        page = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
         cells = pages.read(ROOT / "results", "long").set_index("cell")
         vae, iwae = (
             "{:.2f} ± {:.2f}".format(
@@ -927,7 +933,7 @@ class TestPages:
         assert f"with these and 100 latents, {doubly[0]} and {doubly[1]}." in page
 
     def test_speed_is_what_the_benchmarks_measured(self):
-        assert (ROOT / "docs" / "speed.md").read_text() == speed.render()
+        assert (ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == speed.render()
 
     def test_committed_numbers_are_those_of_the_declared_trials(self):
         results = ROOT / "results"

@@ -82,7 +82,7 @@ def test_nothing_impure_is_reachable(exported):
 
 
 def test_signature_json_says_what_the_signatures_are(exported, signatures):
-    content = json.loads((exported / "signature.json").read_text())
+    content = json.loads((exported / "signature.json").read_text(encoding="utf-8"))
     assert content["corruption"] == {"name": "gaussian", "level": 0.1}
     assert set(content["signatures"]) == set(signatures)
     for name, function in signatures.items():
@@ -115,11 +115,11 @@ def test_mixed_precision_is_served_in_float32(policy, network, tmp_path):
         encoder, decoder = network(SHAPE, 3)
     version = export.export(DVAE(encoder, decoder), tmp_path, version=1)
     assert not any(purity.impurities((version / "saved_model.pb").read_bytes()).values())
-    content = json.loads((version / "signature.json").read_text())
+    content = json.loads((version / "signature.json").read_text(encoding="utf-8"))
     for signature in content["signatures"].values():
         for entry in (signature["inputs"] | signature["outputs"]).values():
             assert entry["dtype"] in ("float32", "int32", "bool", "string")
-    assert policy.removeprefix("mixed_") in (version / "model_card.md").read_text()
+    assert policy.removeprefix("mixed_") in (version / "model_card.md").read_text(encoding="utf-8")
     # The tolerance covers another order of summation, too.
     result = subprocess.run(
         [sys.executable, str(ROOT / "serving" / "check.py"), str(version)],
@@ -367,8 +367,8 @@ class TestCommand:
                 np.testing.assert_array_equal(a[key], b[key])
 
     def test_the_model_card_says_what_the_run_was(self, run_dir):
-        card = (run_dir / "export/1/model_card.md").read_text()
-        with (run_dir / "history.csv").open(newline="") as file:
+        card = (run_dir / "export/1/model_card.md").read_text(encoding="utf-8")
+        with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
             best = max(float(row["val_bound"]) for row in csv.DictReader(file))
         assert f"validation bound {best:.2f} nats" in card
         assert "salt_pepper, level=0.2" in card
@@ -388,8 +388,8 @@ class TestCommand:
                 {"method": "model_mean", "noise": "salt_pepper", "level": 0.4, "psnr": number},
             ],
         }
-        (copy / "evaluation/metrics.json").write_text(json.dumps(measured))
-        card = (export.export_run(copy) / "model_card.md").read_text()
+        (copy / "evaluation/metrics.json").write_text(json.dumps(measured), encoding="utf-8")
+        card = (export.export_run(copy) / "model_card.md").read_text(encoding="utf-8")
         assert "log p(x) -12.35 ± 0.50 nats (300 test images), 5000 importance samples" in card
         assert card.count("PSNR at") == 1
 
@@ -436,7 +436,7 @@ class TestCommand:
         copy = tmp_path / "copy"
         shutil.copytree(run_dir, copy)
         (copy / "evaluation").mkdir()
-        (copy / name).write_text(content)
+        (copy / name).write_text(content, encoding="utf-8")
         assert export.main([str(copy), "--version", "9"]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
         assert not (copy / "export/9").exists()

@@ -46,7 +46,7 @@ def run_dir(tmp_path_factory):
 
 
 def test_the_run_says_what_it_is(run_dir):
-    content = json.loads((run_dir / "config.json").read_text())
+    content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
     assert content["configuration"]["kind"] == "vectors"
     assert content["data"]["num_train"] == 96
     assert content["data"]["example_shape"] == [D]
@@ -57,7 +57,7 @@ def test_the_run_says_what_it_is(run_dir):
 
 def test_what_is_measured(run_dir):
     """The numbers that make sense for vectors are those of the model; none of images is there."""
-    measured = json.loads((run_dir / "evaluation" / "metrics.json").read_text())
+    measured = json.loads((run_dir / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     model = keras.models.load_model(run_dir / "model.keras")
     path = run_dir.parent / "two.npy"
     test = datasets.load(str(path), kind="vectors").test.as_float()
@@ -86,7 +86,7 @@ def test_what_is_measured(run_dir):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_that_is_stopped_goes_on(run_dir, monkeypatch):
     """Stopped after two epochs and resumed, it ends with the weights of the other run."""
-    content = json.loads((run_dir / "config.json").read_text())
+    content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
     other = run_dir.with_name("stopped")
 
     class Stopped(keras.callbacks.Callback):
@@ -101,7 +101,9 @@ def test_a_run_that_is_stopped_goes_on(run_dir, monkeypatch):
         patch.setattr(Kind, "training_callbacks", lambda *args, **kwargs: [Stopped()])
         assert train.main(words) == 130
     assert train.main(["--resume", str(other)]) == 0
-    assert (other / "history.csv").read_text() == (run_dir / "history.csv").read_text()
+    assert (other / "history.csv").read_text(encoding="utf-8") == (
+        run_dir / "history.csv"
+    ).read_text(encoding="utf-8")
     ours, theirs = (keras.models.load_model(d / "model.keras") for d in (other, run_dir))
     for a, b in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -120,7 +122,9 @@ def test_the_saved_model_serves_vectors(run_dir):
     expected = model.predict(x[[0, 1, 3]], verbose=0)
     np.testing.assert_allclose(found["denoised"].numpy()[[0, 1, 3]], expected, atol=1e-5)
     np.testing.assert_array_equal(found["denoised"][2], np.zeros(D))
-    described = json.loads((run_dir / "export" / "1" / "signature.json").read_text())
+    described = json.loads(
+        (run_dir / "export" / "1" / "signature.json").read_text(encoding="utf-8")
+    )
     assert described["signatures"]["denoise"]["inputs"]["vector"]["shape"] == [None, D]
     assert export.versions(run_dir / "export") == [1]
 
@@ -196,7 +200,7 @@ def test_images_are_written_in_the_image_kind_alone():
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / "dvae_tf").rglob("*.py"))
         if "kinds/image" not in path.as_posix()
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if "255" in line or "axis=(1, 2, 3)" in line or "axis=[1, 2, 3]" in line
     ]
     allowed = ("pixels.", "0..255")

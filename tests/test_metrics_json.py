@@ -73,7 +73,11 @@ def run(request, tmp_path_factory):
         assert train.main([*flags, "--run-dir", str(run_dir)]) == 0
         assert evaluate.main([str(run_dir), *words]) == 0
     model = keras.models.load_model(run_dir / "model.keras")
-    return request.param, model, json.loads((run_dir / "evaluation/metrics.json").read_text())
+    return (
+        request.param,
+        model,
+        json.loads((run_dir / "evaluation/metrics.json").read_text(encoding="utf-8")),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -289,7 +289,7 @@ def test_stock_callbacks_work_together(images, tmp_path):
     assert len(history.epoch) == 3  # stopped early
     rates = history.history["learning_rate"]
     assert rates[1] < rates[0] * 0.95
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()) == 4
     assert list((tmp_path / "logs").rglob("events*"))
     assert (tmp_path / "backup" / "latest.weights.h5").exists()
     best = keras.models.load_model(tmp_path / "best.keras")

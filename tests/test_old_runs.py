@@ -89,8 +89,8 @@ def numbers(value, path=""):
 
 @pytest.mark.slow
 def test_evaluation_gives_the_same_numbers(old_run):
-    before = json.loads((FIXTURES / "run-0.1/evaluation/metrics.json").read_text())
-    after = json.loads((old_run / "evaluation/metrics.json").read_text())
+    before = json.loads((FIXTURES / "run-0.1/evaluation/metrics.json").read_text(encoding="utf-8"))
+    after = json.loads((old_run / "evaluation/metrics.json").read_text(encoding="utf-8"))
     # The chains of annealing and of the attack magnify rounding, which differs by processor.
     for name in ("annealed", "adversarial"):
         before.pop(name)
@@ -126,7 +126,7 @@ def test_stopped_run_resumes_to_the_same_end(tmp_path, monkeypatch):
     shutil.copytree(FIXTURES / "stopped-0.1", run_dir)
     assert train.main(["--resume", str(run_dir)]) == 0
     rows = [
-        list(csv.DictReader((path / "history.csv").read_text().splitlines()))
+        list(csv.DictReader((path / "history.csv").read_text(encoding="utf-8").splitlines()))
         for path in (run_dir, FIXTURES / "run-0.1")
     ]
     assert len(rows[0]) == len(rows[1]) == 3

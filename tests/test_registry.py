@@ -19,9 +19,10 @@ def package(tmp_path, monkeypatch):
     """A package with a registry and one entry, in a place of its own."""
     folder = tmp_path / "cheeses"
     folder.mkdir()
-    (folder / "__init__.py").write_text("from cheeses.cheese import CHEESES\n")
+    (folder / "__init__.py").write_text("from cheeses.cheese import CHEESES\n", encoding="utf-8")
     (folder / "cheese.py").write_text(
-        'from dvae_tf.registry import Registry\nCHEESES = Registry("cheese", "cheeses")\n'
+        'from dvae_tf.registry import Registry\nCHEESES = Registry("cheese", "cheeses")\n',
+        encoding="utf-8",
     )
     (folder / "brie.py").write_text(
         textwrap.dedent(
@@ -32,7 +33,8 @@ def package(tmp_path, monkeypatch):
             class Brie:
                 name = "brie"
             """
-        )
+        ),
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
@@ -42,7 +44,8 @@ def package(tmp_path, monkeypatch):
 
 def test_a_new_file_is_found(package):
     (package / "edam.py").write_text(
-        "from cheeses.cheese import CHEESES\n\n@CHEESES.register('edam')\ndef make(): return 1\n"
+        "from cheeses.cheese import CHEESES\n\n@CHEESES.register('edam')\ndef make(): return 1\n",
+        encoding="utf-8",
     )
     registry = importlib.import_module("cheeses").CHEESES
     assert list(registry) == ["brie", "edam"]

@@ -113,7 +113,9 @@ def test_gives_the_golden_outputs(form, url, exported):
         path = "/versions/1" if form == "version" else ""
         status, answer = send(f"{url}/v1/models/dvae{path}:predict", body)
         assert status == 200, answer
-        outputs = list(json.loads(described.read_text())["signatures"][signature]["outputs"])
+        outputs = list(
+            json.loads(described.read_text(encoding="utf-8"))["signatures"][signature]["outputs"]
+        )
         if form == "columns":
             result = answer["outputs"]
             result = result if len(outputs) > 1 else {outputs[0]: result}
@@ -403,9 +405,9 @@ def test_versions_that_name_no_kind_are_served_by_their_shape(exported, tmp_path
     """As those of version 0.1."""
     shutil.copytree(exported / "1", tmp_path / "1")
     path = tmp_path / "1" / "signature.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert content.pop("kind") == "image"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     assert ModelDirectory(tmp_path).newest.kind.name == "image"
 
 
@@ -581,7 +583,7 @@ class TestConfiguration:
     """The files for TensorFlow Serving, read with its own message types where those are published."""
 
     def read(self, name):
-        return (ROOT / "serving" / name).read_text()
+        return (ROOT / "serving" / name).read_text(encoding="utf-8")
 
     def test_models(self):
         from google.protobuf import text_format

@@ -136,7 +136,7 @@ def test_draw_and_clear(page):
 
 
 def test_what_is_no_image_is_said(page, tmp_path):
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "text.png"))
     status = page.find_element(By.ID, "status")
     started = time.monotonic()

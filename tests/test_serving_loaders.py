@@ -225,7 +225,7 @@ class TestCheck:
         elif damage == "golden empty":
             np.savez(version / "golden.npz")
         elif damage == "signature":
-            (version / "signature.json").write_text("[]")
+            (version / "signature.json").write_text("[]", encoding="utf-8")
         elif damage == "golden cut":
             (version / "golden.npz").write_bytes((exported / "golden.npz").read_bytes()[:-300])
         elif damage == "variables":

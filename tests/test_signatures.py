@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import scipy.integrate
-import scipy.special
 import scipy.stats
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
@@ -120,7 +119,9 @@ def vectors(tmp_path_factory):
 class TestVectors:
     def test_signatures_have_the_names_of_the_kind(self, vectors):
         _, version, _ = vectors
-        described = json.loads((version / "signature.json").read_text())["signatures"]
+        described = json.loads((version / "signature.json").read_text(encoding="utf-8"))[
+            "signatures"
+        ]
         names = {
             name: (sorted(entry["inputs"]), sorted(entry["outputs"]))
             for name, entry in described.items()
@@ -139,7 +140,7 @@ class TestVectors:
     def test_nothing_speaks_of_images(self, vectors):
         _, version, _ = vectors
         for name in ("signature.json", "model_card.md"):
-            text = (version / name).read_text().lower()
+            text = (version / name).read_text(encoding="utf-8").lower()
             assert "vector" in text
             assert not any(word in text for word in ("image", "pixel", "png"))
 
@@ -202,7 +203,7 @@ def test_score_of_a_student_t_posterior(x, seed, tmp_path):
     encoded = run("encode", {"vector": x})
     np.testing.assert_allclose(encoded["mean"], loc, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(encoded["stddev"], scale * np.sqrt(5 / 3), rtol=1e-4)
-    content = json.loads((version / "signature.json").read_text())
+    content = json.loads((version / "signature.json").read_text(encoding="utf-8"))
     assert content["signatures"]["score"]["outputs"]["kl"]["range"] == [None, None]
 
 
@@ -265,7 +266,7 @@ class TestOtherPrior:
         seeds = np.arange(2 * rows, dtype=np.int32).reshape(rows, 2)
         kl = run("score", {"vector": np.repeat(x[:1], rows, axis=0), "seed": seeds})["kl"]
         assert abs(kl.mean() - expected) < 4 * kl.std() / np.sqrt(rows)
-        content = json.loads((version / "signature.json").read_text())
+        content = json.loads((version / "signature.json").read_text(encoding="utf-8"))
         meaning = content["signatures"]["decode"]["inputs"]["latent"]["meaning"]
         assert meaning == "latent variables"
 
@@ -298,7 +299,7 @@ def test_a_latent_of_two_parts(x, seed, tmp_path):
     hidden = keras.layers.Dense(layers.IndependentNormal.params_size(5), name="decoder")(merged)
     model = DVAE(encoder, keras.Model(parts, layers.IndependentNormal(5)(hidden)), kind=Vectors())
     version, run = load(model, tmp_path)
-    content = json.loads((version / "signature.json").read_text())["signatures"]
+    content = json.loads((version / "signature.json").read_text(encoding="utf-8"))["signatures"]
     assert {k: v["shape"] for k, v in content["decode"]["inputs"].items()} == {
         "latent_1": [None, 1],
         "latent_2": [None, 2],
@@ -386,7 +387,7 @@ def test_an_example_of_two_parts_has_an_input_for_each(rng, seed, tmp_path):
     answer = run("denoise", broken)
     np.testing.assert_array_equal(answer["valid"], [True, True, False, True])
     assert not answer["denoised_body"][2].any()
-    assert "age, body" in (version / "model_card.md").read_text()
+    assert "age, body" in (version / "model_card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["seed", "mean", "a-b", "class"])
@@ -421,7 +422,9 @@ def test_a_likelihood_that_does_not_know_the_shape_of_its_moments(rng, tmp_path)
         latent, layers.DistributionLayer(laplace)(keras.layers.Dense(24, name="parameters")(latent))
     )
     version, run = load(DVAE(encoder, decoder), tmp_path)
-    described = json.loads((version / "signature.json").read_text())["signatures"]["denoise"]
+    described = json.loads((version / "signature.json").read_text(encoding="utf-8"))["signatures"][
+        "denoise"
+    ]
     assert described["outputs"]["stddev"]["shape"] == [None, 4, 3, 1]
     image = rng.random((2, 4, 3, 1)).astype(np.float32)
     kernel, bias = decoder.get_layer("parameters").get_weights()

@@ -35,7 +35,7 @@ def run(*arguments, cwd, environment=None):
 
 
 def read(path):
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -68,7 +68,7 @@ class TestRunDirectory:
 
     def test_config_is_whole(self, finished):
         run_dir, _ = finished
-        content = json.loads((run_dir / "config.json").read_text())
+        content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
         assert content["seed"] == 0
         assert content["versions"]["tensorflow"] == tf.__version__
         assert content["data"]["num_train"] == 200
@@ -347,7 +347,10 @@ def test_data_that_changed_are_noticed(tmp_path, rng, monkeypatch, capsys):
     np.save("x.npy", first)
     config = tmp_path / "a run" / "config.json"
     for data in ({}, None, 5):  # of a run before there was one, or damaged
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"data": data}))
+        config.write_text(
+            json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"data": data}),
+            encoding="utf-8",
+        )
         assert evaluate.main(["a run", *fast]) == 0
     assert train.main(["--resume", "stopped"]) == 0
     assert "warning" not in capsys.readouterr().err
@@ -422,7 +425,7 @@ def test_a_diverging_run_says_so_and_exports_nothing(tmp_path, capsys):
     assert train.main(words) == 2
     assert "Try a smaller --learning-rate than 1e+30" in capsys.readouterr().err
     assert not (tmp_path / "run" / "export").exists()
-    found = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    found = json.loads((tmp_path / "run" / "diagnosis.json").read_text(encoding="utf-8"))
     assert found["step"] == 1  # the first update made weights of 1e30
     assert found["largest_weight"][0] > 1e29
     assert found["input_finite"]
@@ -456,7 +459,7 @@ def test_resume_refuses_damaged_runs(name, content, message, finished, tmp_path,
     run_dir = tmp_path / "run"
     shutil.copytree(finished[0], run_dir)
     (run_dir / name).parent.mkdir(exist_ok=True)
-    (run_dir / name).write_text(content)
+    (run_dir / name).write_text(content, encoding="utf-8")
     assert train.main(["--resume", str(run_dir)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

@@ -64,7 +64,7 @@ def test_works_in_an_environment_of_its_own(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     # What it depends on comes from this environment; the checkout is on no path.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     done = subprocess.run(
         [home / "bin" / "python", "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True
     )

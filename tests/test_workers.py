@@ -110,7 +110,7 @@ def test_a_worker_that_is_killed_resumes(tmp_path):
     pair = run(*RUN, "--run-dir", stopped, "--checkpoint-seconds", "0")
     while (
         not (stopped / "history.csv").exists()
-        or len((stopped / "history.csv").read_text().splitlines()) < 5
+        or len((stopped / "history.csv").read_text(encoding="utf-8").splitlines()) < 5
     ):
         assert pair[0].poll() is None, pair[0].communicate()[1][-2000:]
         time.sleep(0.05)

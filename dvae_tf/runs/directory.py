@@ -101,7 +101,7 @@ class RunDirectory:
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.appearing(path) as unfinished:
                 unfinished.mkdir()
-                (unfinished / "config.json").write_text(text)
+                (unfinished / "config.json").write_text(text, encoding="utf-8")
         except OSError as error:
             if error.errno not in _NO_PLACE:
                 raise
@@ -125,7 +125,7 @@ class RunDirectory:
             ConfigurationError: if the file is missing or cannot be read.
         """
         try:
-            return config_file.parse(self._config_path.read_text())
+            return config_file.parse(self._config_path.read_text(encoding="utf-8"))
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._config_path}: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -269,7 +269,7 @@ class RunDirectory:
         if not self._metrics_path.exists():
             return None
         try:
-            return json.loads(self._metrics_path.read_text())
+            return json.loads(self._metrics_path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigurationError(
                 f"{self._metrics_path} must be the metrics of a run. Received: {error!r}. "

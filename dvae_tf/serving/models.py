@@ -91,7 +91,7 @@ class ModelDirectory:
         path = self._path / str(number)
         try:
             loaded = tf.saved_model.load(str(path))
-            content = json.loads((path / "signature.json").read_text())
+            content = json.loads((path / "signature.json").read_text(encoding="utf-8"))
             corruption = content["corruption"]
             if corruption is not None:
                 corruptions.from_name(corruption["name"], corruption["level"])

@@ -63,7 +63,7 @@ def write_version(
             signatures = Signatures(model)
             _save(model, signatures, unfinished)
             _complete(model, signatures, unfinished, report)
-            (unfinished / "model_card.md").write_text(make_card())
+            (unfinished / "model_card.md").write_text(make_card(), encoding="utf-8")
     except tf.errors.OpError as error:  # the disk is full, or the directory read-only
         raise OSError(
             f"{target} must be written completely. Received: {error.message}. Make room, or choose "
@@ -93,7 +93,7 @@ def _complete(
     loaded = tf.saved_model.load(str(path)).signatures
     np.savez(path / "golden.npz", **_golden(model, signatures, loaded))  # type: ignore[arg-type]
     content = description.describe(model, signatures, loaded)
-    (path / "signature.json").write_text(json.dumps(content, indent=2) + "\n")
+    (path / "signature.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     warmup.write(path, loaded, lambda rows: _inputs(model, signatures, rows), report)
 
 
