@@ -188,7 +188,7 @@ class TestConnections:
             connection.connect(("127.0.0.1", running.port))
             connection.sendall(head(len(body)) + body)
             wait_until(lambda: running.intake._held > len(body))
-            wait_until(lambda: running.connections == 0)
+            wait_until(lambda: running.connections == 0, seconds=15)
 
     def test_who_reads_slowly_gets_everything(self, running):
         body = json.dumps({"instances": [IMAGE] * 500}).encode()
