@@ -132,8 +132,7 @@ def _nothing_is_left(request):
     yield
     if "running" in request.fixturenames:
         running = request.getfixturevalue("running")
-        wait_until(lambda: running.connections == 0)
-        assert running.intake._held == 0
+        wait_until(lambda: running.connections == running.intake._held == 0)
 
 
 def head(length: int | None = None, *lines: str, path: str = f"{PATH}:predict") -> bytes:
@@ -189,7 +188,7 @@ class TestConnections:
             connection.connect(("127.0.0.1", running.port))
             connection.sendall(head(len(body)) + body)
             wait_until(lambda: running.intake._held > len(body))
-            wait_until(lambda: running.connections == 0)
+            wait_until(lambda: running.connections == 0, seconds=15)
 
     def test_who_reads_slowly_gets_everything(self, running):
         body = json.dumps({"instances": [IMAGE] * 500}).encode()
@@ -244,10 +243,8 @@ class TestBodies:
     def test_all_together_have_a_limit(self, running):
         piece = b" " * (MAX_BYTES - 100)
         with contextlib.ExitStack() as stack:
-            held = [
+            for _ in range(2):
                 stack.enter_context(running.connect(head(len(piece) + len(GOOD)) + piece))
-                for _ in range(2)
-            ]
             wait_until(lambda: running.intake._held == 2 * len(piece))
             status, message = running.post(piece)
             assert (status, message) == (503, "the server holds too many requests: try again")

@@ -41,7 +41,7 @@ class Connection(H11Protocol):
     # Those that wait for a request, in the order in which they began to.
     _idle: ClassVar[dict["Connection", None]] = {}
 
-    def __init__(self, config, server_state, app_state, _loop=None):
+    def __init__(self, config, server_state, app_state, _loop=None) -> None:
         app_state = {**app_state, "abort": self._abort}
         super().__init__(config, server_state, app_state, _loop)
         self._header_timer: asyncio.TimerHandle | None = None

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 # The types of JSON that a type of tensor takes, and their names.
-_JSON_TYPES = {
+_JSON_TYPES: dict[tf.DType, tuple[set[type], str]] = {
     tf.float32: ({int, float, bool}, "numbers"),
     tf.int32: ({int}, "whole numbers"),
     tf.string: ({str, dict}, "strings, or objects {'b64': base64}"),
