@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--control", action="store_true", help="try the unchanged package first")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="file for the results")
     parser.add_argument(
-        "--seconds", type=float, default=1800, help="limit for one stage of one mutant"
+        "--seconds", type=float, default=3600, help="limit for one stage of one mutant"
     )
     given = parser.parse_args(arguments)
     chosen = [m for m in read() if any(fnmatch.fnmatch(m.name, p) for p in given.only)]

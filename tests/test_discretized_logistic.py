@@ -4,7 +4,10 @@ import scipy.stats
 import tensorflow as tf
 
 from dvae_tf.kinds.image.pixels import LEVELS
-from dvae_tf.layers.discretized_logistic import DiscretizedLogistic
+from dvae_tf.layers.discretized_logistic import (
+    DiscretizedLogistic,
+    IndependentDiscretizedLogistic,
+)
 
 PARAMETERS = [(0.5, 0.1), (0.0, 0.02), (1.0, 0.3), (-0.2, 0.05), (0.31, 0.001), (0.7, 2.0)]
 PARAMETERS += [(1.0073, 0.001)]  # nearly always white: E[X^2] and E[X]^2 are equal to rounding
@@ -90,3 +93,10 @@ def test_gradients_against_finite_differences():
     by_scale = (log_mass(m, s + h) - log_mass(m, s - h)) / (2 * h)
     np.testing.assert_allclose(gradients[0], by_loc, rtol=2e-3, atol=1e-3)
     np.testing.assert_allclose(gradients[1], by_scale, rtol=2e-3, atol=1e-3)
+
+
+def test_a_saved_layer_keeps_its_number_of_levels():
+    layer = IndependentDiscretizedLogistic(1, num_levels=16)
+    p = IndependentDiscretizedLogistic.from_config(layer.get_config())(np.zeros((1, 2)))
+    levels = (np.arange(16) / 15).astype(np.float32)[:, np.newaxis]
+    assert np.exp(p.log_prob(levels)).sum() == pytest.approx(1, abs=1e-5)

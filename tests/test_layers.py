@@ -428,3 +428,4 @@ class TestSample:
         fixed = again(distribution=q, seed=tf.constant([5, 6]))
         np.testing.assert_array_equal(fixed, sample(distribution=q, seed=tf.constant([5, 6])))
         np.testing.assert_array_equal(again(distribution=q), first)
+        assert np.abs(layers.Sample(seed=2)(distribution=q) - first).max() > 0
