@@ -174,7 +174,8 @@ halves = [
 np.testing.assert_allclose(history["bound"][0], np.mean(halves), rtol=1e-5)
 noisy.fit(data.take(1), shuffle=False, verbose=0)
 mean = noisy.encoder.get_layer("norm").moving_mean.numpy()
-np.testing.assert_allclose(mean, 0.1 * x.reshape(8, -1).mean(0), rtol=1e-5)
+# Keras: each replica has averages of its own, and those of the first are read.
+np.testing.assert_allclose(mean, 0.1 * x[:4].reshape(4, -1).mean(0), rtol=1e-5)
 """
 
 
