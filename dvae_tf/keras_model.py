@@ -90,7 +90,8 @@ class KerasModel(keras.Model):
         twice as fast. Keras' own default would not.
 
         Raises:
-            ValueError: if a loss or metrics are given.
+            ValueError: if a loss or metrics are given, or gradients are to be accumulated by several
+                replicas.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -103,7 +104,13 @@ class KerasModel(keras.Model):
         if is_auto and not has_accelerator and not kwargs.get("run_eagerly"):
             # XLA cannot exchange gradients between replicas on CPUs.
             kwargs["jit_compile"] = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        done = self.training_steps if self.compiled else None
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "`gradient_accumulation_steps` must be None for several replicas: Keras cannot "
+                f"accumulate there. Received: {replicas} replicas. Take smaller batches."
+            )
+        done = self.training_steps if self.compiled and self.optimizer is not None else None
         super().compile(optimizer, **kwargs)
         if done is not None:
             self._count_steps(done)

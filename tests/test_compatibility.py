@@ -6,6 +6,8 @@ Arguments are tried on tiny models that run eagerly, so that nothing is traced w
 import copy
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -597,6 +599,48 @@ def _(exported):
     )
     with pytest.raises(Exception, match="Could not translate MLIR"):
         converter.convert()
+
+
+# ---- threads ----
+
+# In a process of its own, which reports where it crashes. Every model is fresh: all threads trace.
+THREADS = """
+import faulthandler, sys, threading
+faulthandler.enable(all_threads=True)
+sys.setswitchinterval(1e-4)
+sys.path.insert(0, "tests")
+import numpy as np
+from test_compatibility import X, corruptions, make_model
+
+for number in range(6):
+    model = make_model(corruption=corruptions.Gaussian(0.1))
+    calls = [
+        lambda: model.predict(X, verbose=0),
+        lambda: model.denoise(X, num_samples=4).mean.numpy(),
+        lambda: model.log_likelihood(X, num_samples=300),
+        lambda: model.elbo(X).numpy(),
+    ]
+    results, barrier = [None] * 8, threading.Barrier(8)
+
+    def work(index):
+        barrier.wait()
+        results[index] = calls[index % 4]()
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, result in enumerate(results):
+        np.testing.assert_array_equal(result, calls[index % 4]())
+"""
+
+
+@case("`predict`, `denoise`, `elbo`, `sample`, `log_likelihood` from several threads", slow=True)
+def _():
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 # ---- the page ----

@@ -35,7 +35,9 @@ def moving(part) -> list[np.ndarray]:
     return [norm.moving_mean.numpy(), norm.moving_variance.numpy()]
 
 
-@pytest.mark.parametrize("kwargs", [*CELLS, DOUBLY, {"jit_compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "kwargs", [*CELLS, DOUBLY, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)], ids=str
+)
 def test_a_training_step_moves_the_averages_of_batch_normalisation(kwargs, rng):
     x = rng.random((8, *SHAPE)).astype(np.float32)
     compiled = {"jit_compile": True} if "jit_compile" in kwargs else {"run_eagerly": True}
@@ -92,7 +94,7 @@ def dropped(rate=0.9, logit=0.4) -> DVAE:
     return DVAE(encoder, keras.Model(latent, layers.IndependentBernoulli(SHAPE)(h)))
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_dropout_acts_in_training_alone(jit_compile):
     x = np.ones((500, *SHAPE), np.float32)
     model = dropped()

@@ -39,13 +39,18 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(
-    "compiled",
+    ("name", "compiled"),
     [
-        {"run_eagerly": True},
-        {"jit_compile": False, "steps_per_execution": 3},
-        pytest.param({"jit_compile": True, "steps_per_execution": 3}, marks=pytest.mark.slow),
+        ("accumulated", {"jit_compile": False, "steps_per_execution": 3}),
+        ("skipped", {"run_eagerly": True}),
+        pytest.param("plain", {"run_eagerly": True}, marks=pytest.mark.slow),
+        pytest.param(
+            "skipped", {"jit_compile": False, "steps_per_execution": 3}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "accumulated", {"jit_compile": True, "steps_per_execution": 3}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )
@@ -150,11 +155,17 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     h = keras.layers.BatchNormalization(momentum=0.9, name="norm")(keras.layers.Flatten()(image))
     h = keras.layers.Dense(4)(keras.layers.Dropout(0.5)(h))
     noisy = DVAE(keras.Model(image, layers.IndependentNormal(2)(h)), make_model().decoder)
-    model.compile(keras.optimizers.Adam(1e-30, gradient_accumulation_steps=2))
+    try:
+        model.compile(keras.optimizers.Adam(gradient_accumulation_steps=2))
+    except ValueError as error:
+        assert "must be None for several replicas" in str(error)
+    else:
+        raise AssertionError("accumulation in replicas")
+    model.compile(keras.optimizers.Adam(1e-30))
     noisy.compile("sgd")
 data = tf.data.Dataset.from_tensors(x).unbatch().batch(8).repeat(3)
 history = model.fit(data, shuffle=False, verbose=0).history
-assert int(model.training_steps) == 3 and int(model.optimizer.iterations) == 1
+assert int(model.training_steps) == 3
 halves = [
     model.bound_terms(x[4 * replica :][:4], seed=seed_of(step, replica=replica)).bound
     for step in range(3)
@@ -163,7 +174,8 @@ halves = [
 np.testing.assert_allclose(history["bound"][0], np.mean(halves), rtol=1e-5)
 noisy.fit(data.take(1), shuffle=False, verbose=0)
 mean = noisy.encoder.get_layer("norm").moving_mean.numpy()
-np.testing.assert_allclose(mean, 0.1 * x.reshape(8, -1).mean(0), rtol=1e-5)
+# Keras: each replica has averages of its own, and those of the first are read.
+np.testing.assert_allclose(mean, 0.1 * x[:4].reshape(4, -1).mean(0), rtol=1e-5)
 """
 
 

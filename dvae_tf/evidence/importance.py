@@ -1,7 +1,9 @@
 """Estimating log p(x) by importance sampling from the posterior."""
 
 import concurrent.futures
+import itertools
 import math
+import threading
 from collections.abc import Callable
 
 import keras
@@ -17,6 +19,8 @@ from dvae_tf.priors import Prior, StandardNormal
 _ROWS = 5000
 _EXAMPLES = 100
 _BLOCKS_AT_ONCE = 3
+# Several threads may estimate at once, but one at a time traces and compiles.
+_TRACING = threading.Lock()
 
 
 def importance_sampling(
@@ -120,8 +124,11 @@ def importance_sampling(
 
     # Several blocks at a time keep all cores busy while one block waits for its last thread.
     totals, squares = [], []
+    with _TRACING:
+        first = estimate_block(0)
     with concurrent.futures.ThreadPoolExecutor(_BLOCKS_AT_ONCE) as pool:
-        for total, square in pool.map(estimate_block, range(0, count, block)):
+        others = pool.map(estimate_block, range(block, count, block))
+        for total, square in itertools.chain([first], others):
             totals.append(total)
             squares.append(square)
             if progress is not None:
