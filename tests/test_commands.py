@@ -52,7 +52,10 @@ def test_ctrl_c_once_or_twice_ends_with_the_hint(again):
         if again != "never":
             assert child.stdout.readline() == f"{again}\n"
             child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=60)
+        try:
+            _, errors = child.communicate(timeout=20)
+        finally:
+            child.kill()
     assert child.returncode == 130
     assert errors.splitlines() == ["", "stopped: continue with X"]
 
