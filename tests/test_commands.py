@@ -25,8 +25,8 @@ with commands["Interruptible"]() as block:
         time.sleep(600)
     finally:
         while sys.argv[1] == "closing":
-            print("closing", flush=True)
             try:
+                print("closing", flush=True)
                 time.sleep(600)
             except KeyboardInterrupt:
                 pass
