@@ -19,8 +19,8 @@ def _check_backend() -> None:
         if error.name not in ("jax", "torch", "openvino", "mlx"):
             raise
         raise ImportError(
-            f"dvae_tf needs Keras on TensorFlow. Received: Keras on {error.name}, which is not "
-            f"installed. {remedy}"
+            "dvae_tf needs Keras on TensorFlow. Received: Keras on "
+            f"{os.environ.get('KERAS_BACKEND', error.name)}, without {error.name}. {remedy}"
         ) from None
     if keras.config.backend() != "tensorflow":
         raise ImportError(

@@ -60,6 +60,7 @@ def _settings(config: Options, measure: trials.Measure) -> archive.Settings:
     """Return settings as JSON values, named `configuration.KEY` and `measure.KEY`."""
     found = {f"configuration.{k}": v for k, v in configuration.to_dict(config).items()}
     del found["configuration.seed"]  # in the trial's name
+    del found["configuration.init_from"]  # trials train from the start
     found |= {f"measure.{k}": v for k, v in dataclasses.asdict(measure).items()}
     return json.loads(json.dumps(found))
 

@@ -288,7 +288,9 @@ def main() -> int:
                 flush=True,
             )
             shutil.rmtree(directory)
-        failures += check_parts("export", ["export", "run"], options.exports, root)
+        failures += check_parts(
+            "export", ["export", "run", "--version", "2"], options.exports, root
+        )
         if options.evaluations:
             assert run("evaluate", "run", *EVALUATION, cwd=root) == 0, "the one to replace"
         words = ["evaluate", "run", *EVALUATION, "--seed", "1"]

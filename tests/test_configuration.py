@@ -1,7 +1,9 @@
 """Options, the command line that asks for them, and the configuration that they become."""
 
+import ast
 import dataclasses
 import re
+import sys
 
 import keras
 import pytest
@@ -446,6 +448,29 @@ def test_dependencies_of_the_package_are_in_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert set(project["dependencies"]) <= set(requirements)
+
+
+def test_every_imported_package_is_declared():
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["serving"]]
+    names = {re.match(r"[\w-]+", each)[0].lower().replace("_", "-") for each in declared}
+    imported = set()
+    for path in (ROOT / "dvae_tf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    imported -= {"dvae_tf", *sys.stdlib_module_names}
+    others = {
+        "PIL": "pillow",
+        "skimage": "scikit-image",
+        "sklearn": "scikit-learn",
+        "tensorflow_serving": "tensorflow-serving-api",
+    }
+    assert others.keys() <= imported
+    assert {others.get(module, module.replace("_", "-")) for module in imported} <= names
 
 
 def test_a_preset_may_be_the_last_word_or_lack_its_value():
