@@ -157,6 +157,7 @@ CASES = (
         | {"EarlyStopping": ["val_bound", 3, -3.0, 2]},
         {"patience": "3"},
     ),
+    Case({"init_from": "source"}, changed("weights", "start")),
 )
 # Of each callback, what tells how it will act.
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -227,6 +228,8 @@ def observe(flags) -> dict[str, Any]:
     """Return what the run of these flags consists of, by name."""
     if "resume" in flags:
         stop(flags)
+    if "init_from" in flags:
+        finish(flags)
     run = train._prepare(command_line.parse(words(flags)))
     saved, _ = run.directory.read_config()
     assert dataclasses.replace(saved, resume=run.config.resume) == run.config
@@ -363,6 +366,18 @@ def stop(flags) -> None:
         "history": "\r\n".join([header, *rows, ""]),
     }
     RunDirectory(directory).save_checkpoint(checkpoints.Checkpoint(12, arrays, state))
+
+
+def finish(flags) -> None:
+    """Make a run of these flags that has a model, with other weights than it began with."""
+    started = {name: value for name, value in flags.items() if name != "init_from"}
+    run = train._prepare(command_line.parse(words(started)))
+    for variable in (*run.model.encoder.weights, *run.model.decoder.weights):
+        variable.assign_add(np.ones(variable.shape))
+    run.model.optimizer.build(run.model.trainable_variables)  # as training does
+    run.model.save(run.directory.model_path)
+    run.directory.unlock()
+    run.directory.path.rename(flags["init_from"])
 
 
 def is_equal(ours, theirs) -> bool:
