@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -11,6 +12,7 @@ import PIL.Image
 import PIL.ImageCms
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from PIL.PngImagePlugin import PngInfo
 
 from dvae_tf import datasets
@@ -84,6 +86,18 @@ def test_modes(mode, tmp_path):
         assert decoded.shape == (8, 16, 1 if expected == GREY else 3)
         wanted = BLACK_AND_WHITE if mode in GREY_SOURCES else RED_AND_WHITE
         np.testing.assert_allclose(decoded.astype(int), wanted + 0 * decoded, atol=1)
+
+
+def test_the_page_has_the_same_table():
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (.*) \|$", page.split("\n## Image files")[1], re.MULTILINE)
+    head, *rows = [line.split(" | ") for line in lines]
+    assert head == ["mode", *FORMATS]
+    told = {mode: tuple(cells) for modes, *cells in rows for mode in modes.split(", ")}
+    words = {IMPOSSIBLE: "no", INKS: "refused", DEEP: "refused", TIFF: "refused"}
+    assert told == {
+        mode: tuple(words.get(cell, cell) for cell in cells) for mode, cells in MODES.items()
+    }
 
 
 def test_palettes_and_compression_of_bmp_files(tmp_path):
