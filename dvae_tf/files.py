@@ -7,7 +7,7 @@ finally renamed. Readers never look at the temporary names, so that a killed pro
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _MARK = ".unfinished-"
@@ -70,14 +70,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def sweep(directory: Path) -> None:
+def sweep(directory: Path, *, of: Callable[[str], bool] = lambda name: True) -> None:
     """Remove what killed processes of this machine left in a directory, or restore it.
 
     Call it while this process writes nothing there: what bears its number is of an earlier process
     with the same one, as in a container that was started again.
+
+    Args:
+        directory: where to look.
+        of: whether a target of this name is looked after.
     """
     for path in directory.glob(f"{_MARK}*"):
-        number = path.name.removeprefix(_MARK).partition("-")[0]
+        number, _, name = path.name.removeprefix(_MARK).partition("-")
+        if not of(name):
+            continue
         if number.isascii() and number.isdigit() and _is_running(int(number)):
             continue
         if path.is_dir():
@@ -85,7 +91,9 @@ def sweep(directory: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     for path in directory.glob(f"{_ASIDE}*"):
-        _restore(path.with_name(path.name.removeprefix(_ASIDE)), path)
+        name = path.name.removeprefix(_ASIDE)
+        if of(name):
+            _restore(path.with_name(name), path)
 
 
 def _restore(directory: Path, aside: Path) -> None:

@@ -27,8 +27,9 @@ COMMANDS = {
 HOLDER = """
 import runpy, sys, time
 from pathlib import Path
-lock = runpy.run_path("dvae_tf/runs/lock.py")["Lock"](Path(sys.argv[1], "config.json"))
-print(lock.acquire(), flush=True)
+lock = runpy.run_path("dvae_tf/runs/lock.py")["Lock"]
+locks = [lock(Path(sys.argv[1], name)) for name in ("config.json", "")]
+print(*[lock.acquire() for lock in locks], flush=True)
 time.sleep(600)
 """
 
@@ -59,15 +60,31 @@ def test_another_process_keeps_commands_out_until_it_is_killed(directory, capsys
         [sys.executable, "-c", HOLDER, directory.path], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     with holder:
-        assert holder.stdout.readline() == "True\n"
+        assert holder.stdout.readline() == "True True\n"
         for name, (main, words) in COMMANDS.items():
             assert main([*words, str(directory)]) == 2
             (line,) = capsys.readouterr().err.splitlines()
             assert line.startswith(f"{name.split(' --')[0]}: error: {directory} must not be in use")
         assert snapshot(directory.path) == before
         holder.kill()
-    with directory.locked():
+    with directory.locked(), RunDirectory(directory.path).locked(only_results=True):
         assert snapshot(directory.path) == before
+
+
+def test_a_run_can_be_evaluated_while_it_trains(directory, capsys):
+    trains, evaluates = (RunDirectory(directory.path) for _ in range(2))
+    half = [
+        directory.path / f".unfinished-{10**30}-{name}" for name in ("model.keras", "evaluation")
+    ]
+    with trains.locked():
+        for path in half:
+            path.write_text("half", encoding="utf-8")
+        with evaluates.locked(only_results=True):
+            assert [path.exists() for path in half] == [True, False]
+            with pytest.raises(ConfigurationError, match="is evaluating or exporting"):
+                RunDirectory(directory.path).lock(only_results=True)
+        assert evaluate.main([str(directory)]) == 2
+        assert "must hold model.keras" in capsys.readouterr().err
 
 
 def test_a_lock_ends_with_its_block_or_its_owner(directory):
@@ -89,7 +106,7 @@ def test_who_locks_a_run_sweeps_it(directory):
         (place / f".unfinished-{10**30}-a").mkdir()
         (place / f".unfinished-{10**30}-b").write_text("half", encoding="utf-8")
     del before[directory.path]
-    with directory.locked():
+    with directory.locked(), RunDirectory(directory.path).locked(only_results=True):
         assert snapshot(directory.path) == before
 
 
@@ -108,7 +125,7 @@ def test_commands_give_the_lock_back(directory, capsys):
         main, words = COMMANDS[name]
         assert main([*words, str(directory)]) == 2
         assert expected in capsys.readouterr().err
-        with directory.locked():
+        with directory.locked(), RunDirectory(directory.path).locked(only_results=True):
             pass
     also = directory.path.parent / ".." / directory.path.parent.name / "run"
     assert evaluate.main([str(directory), str(also)]) == 2

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Result = TypeVar("_Result")
+# What evaluations write into a run directory itself.
+_RESULTS = ("evaluation", ".measured.npz")
 # Errors of the system for a path at which no directory can be created.
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 # Its errors for a path at which another process has just created one.
@@ -71,6 +73,7 @@ class RunDirectory:
         self._checkpoints_path = self.path / "checkpoints"
         self._metrics_path = self.path / "evaluation" / "metrics.json"
         self._lock = Lock(self._config_path)
+        self._results_lock = Lock(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -129,33 +132,41 @@ class RunDirectory:
 
     # ---- working on it alone ----
 
-    def lock(self) -> None:
+    def lock(self, *, only_results: bool = False) -> None:
         """Keep other processes from working on the run, and remove what killed ones left.
 
         The lock is held until `unlock`, or until this object or the process ends.
+
+        Args:
+            only_results: lock only the evaluation and the exports, which have a lock of their own, so
+                that a run can be evaluated while it trains.
 
         Raises:
             ConfigurationError: if this is not a run directory, or another process holds the lock.
             OSError: if the run directory is read-only.
         """
         self.read_config()
-        if not self._lock.acquire():
+        lock, work = self._lock, "training"
+        if only_results:
+            lock, work = self._results_lock, "evaluating or exporting"
+        if not lock.acquire():
             raise ConfigurationError(
-                f"{self} must not be in use. Received: a run that another process is training, "
-                "evaluating or exporting. Wait for it to end, or stop it."
+                f"{self} must not be in use. Received: a run that another process is {work}. "
+                "Wait for it to end, or stop it."
             )
-        parts = ("checkpoints", "export", "figures", "evaluation")
-        for place in (self.path, *(self.path / part for part in parts)):
-            files.sweep(place)
+        files.sweep(self.path, of=lambda name: (name in _RESULTS) == only_results)
+        for part in (("evaluation",) if only_results else ("checkpoints", "figures")) + ("export",):
+            files.sweep(self.path / part)
 
     def unlock(self) -> None:
         """Let other processes work on the run."""
         self._lock.release()
+        self._results_lock.release()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, only_results: bool = False) -> Iterator[None]:
         """Hold the lock for a `with` block."""
-        self.lock()
+        self.lock(only_results=only_results)
         try:
             yield
         finally:
@@ -330,13 +341,13 @@ class RunDirectory:
 
 
 def locking(command: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Decorate a command whose positional arguments are paths of runs: it holds their locks."""
+    """Decorate a command whose positional arguments are paths of runs: it locks their results."""
 
     @functools.wraps(command)
     def with_locks(*paths, **options):
         with contextlib.ExitStack() as stack:
             for path in {Path(path).resolve(): path for path in paths}.values():
-                stack.enter_context(RunDirectory(path).locked())
+                stack.enter_context(RunDirectory(path).locked(only_results=True))
             return command(*paths, **options)
 
     return with_locks

@@ -1,4 +1,4 @@
-"""A lock on a file, which the operating system releases when its holder ends, however it ends."""
+"""A lock on a file or directory. The system releases it when its holder ends, however it ends."""
 
 import errno
 import fcntl
@@ -6,15 +6,15 @@ import os
 import weakref
 from pathlib import Path
 
-# Errors of file systems without locks, such as Lustre mounted without `flock`.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Errors of file systems without locks, such as Lustre mounted without `flock`, and NFS for directories.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class Lock:
-    """An exclusive lock on an existing file. It writes nothing, so that nothing is left behind.
+    """An exclusive lock on an existing path. It writes nothing, so that nothing is left behind.
 
     Args:
-        path: the file. It must never be replaced, because the lock belongs to the file itself.
+        path: the file or directory. It must never be replaced: the lock belongs to what is there.
     """
 
     def __init__(self, path: Path):
@@ -26,7 +26,7 @@ class Lock:
         Raises:
             OSError: if the file cannot be opened for writing, which NFS wants of those who lock.
         """
-        descriptor = os.open(self.path, os.O_RDWR)
+        descriptor = os.open(self.path, os.O_RDONLY if self.path.is_dir() else os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
