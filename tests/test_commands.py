@@ -1,4 +1,4 @@
-"""What commands do with Ctrl-C and with limits. Children read the module alone: TensorFlow is slow."""
+"""What commands do with Ctrl-C and with limits. Children import few modules: TensorFlow is slow."""
 
 import signal
 import subprocess
@@ -8,8 +8,12 @@ import pytest
 from conftest import ROOT
 
 PREPARE = """
-import resource, runpy, signal, sys, time
-commands = runpy.run_path("dvae_tf/commands.py")
+import resource, signal, sys, time, types
+package = types.ModuleType("dvae_tf")  # without its __init__
+package.__path__ = ["dvae_tf"]
+sys.modules["dvae_tf"] = package
+from dvae_tf import commands
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
 """
 CHILD = """
 class Terminal:  # which is slow
@@ -18,7 +22,7 @@ class Terminal:  # which is slow
         time.sleep(600)
 
 sys.stderr = Terminal() if sys.argv[1] == "printing" else sys.stderr
-with commands["Interruptible"]() as block:
+with commands.Interruptible() as block:
     block.hint = "stopped: continue with X"
     try:
         print("ready", flush=True)
@@ -63,11 +67,11 @@ def test_ctrl_c_once_or_twice_ends_with_the_hint(again):
 def test_ctrl_c_is_as_before_after_the_block_and_stays_ignored():
     code = """
 before = signal.getsignal(signal.SIGINT)
-with commands["Interruptible"]():
+with commands.Interruptible():
     assert signal.getsignal(signal.SIGINT) is not before
 assert signal.getsignal(signal.SIGINT) is before
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-with commands["Interruptible"]():
+with commands.Interruptible():
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 """
     with start(code) as child:
@@ -76,9 +80,9 @@ with commands["Interruptible"]():
 
 def test_a_limited_address_space_is_announced():
     code = """
-commands["warn_of_limits"]()
+commands.warn_of_limits()
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, resource.RLIM_INFINITY))
-commands["warn_of_limits"]()
+commands.warn_of_limits()
 """
     with start(code) as child:
         (line,) = child.communicate()[1].splitlines()
