@@ -249,6 +249,7 @@ DEFAULTS = {
     "strategy": "auto",
     "checkpoint_seconds": 30.0,
     "preset": None,
+    "init_from": None,
     "run_dir": None,
     "resume": None,
 }

@@ -425,7 +425,7 @@ def test_refuses_losses_weights_and_integers(images):
     with pytest.raises(ValueError, match="`loss` must not be given: the model's loss is its bound"):
         make_model().compile("adam", loss="mse")
     model = compiled()
-    with pytest.raises(ValueError, match="without sample weights"):
+    with pytest.raises(ValueError, match="must have equal weights"):
         model.fit(images, images, sample_weight=np.ones(64), verbose=0)
     with pytest.raises(ValueError, match="Divide 8-bit images by 255"):
         compiled().fit((images * 255).astype(np.uint8), verbose=0)

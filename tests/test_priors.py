@@ -124,7 +124,10 @@ def test_bounds_use_the_prior_of_the_model(objective, rng):
 
 
 def test_samples_and_evidence_use_the_prior_of_the_model(rng):
-    encoder, decoder = networks.mlp((2, 2, 1), 2, "gaussian", hidden=(4,))
+    encoder, decoder = networks.mlp((2, 2, 1), 2, "bernoulli", hidden=(4,))
+    kernel, bias = encoder.weights[-2:]  # a proposal as wide as the posterior, wherever that lies
+    kernel.assign(tf.zeros_like(kernel))
+    bias.assign(tf.ones_like(bias))
     model = DVAE(encoder, decoder, prior=Shifted((2,)), seed=1)
     drawn = model.sample(20_000, seed=7).numpy()
     z = (1 + 0.5 * rng.normal(size=(20_000, 2))).astype(np.float32)
