@@ -45,9 +45,8 @@ class KerasModel(keras.Model):
                 data looks like an example, or there are weights of examples or classes.
         """
         fit_arguments.check_fit(self, x, y, *args, **kwargs)
-        if (
-            self._trained != self._trainable_ids()
-        ):  # layers were frozen or thawed since the step was traced
+        # If layers were frozen or thawed since the step was traced, trace again.
+        if self._trained != self._trainable_ids():
             self.train_function = None
         try:
             history = super().fit(x, y, *args, **kwargs)
