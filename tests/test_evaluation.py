@@ -267,6 +267,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_measures_only_the_rest(evaluation, model, dataset, tmp_path):
     measurements = unfinished.Measurements(tmp_path / "measured.npz", "some key")
 

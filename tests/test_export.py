@@ -391,6 +391,7 @@ def command(*arguments, **kwargs):
     )
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_writes_another_version(self, run_dir):
         process = command(run_dir, "--version", "7")

@@ -90,6 +90,7 @@ def test_batches_of_data_sets(model):
     assert np.isfinite(history["bound"]).all()
 
 
+@pytest.mark.slow
 def test_the_clean_half_of_pairs():
     model = DVAE(
         *networks.mlp((8, 8, 1), latent_dim=2, likelihood="gaussian", hidden=(4,)), paired=True

@@ -113,6 +113,7 @@ def test_runs_on_other_test_examples_are_not_compared(run_dir, tmp_path, capsys)
 
 # Keras' CSVLogger closes its file at the end of training.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on(run_dir, monkeypatch):
     """Stopped after two epochs and resumed, it ends with the weights of the other run."""
     content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))

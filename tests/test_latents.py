@@ -138,6 +138,7 @@ def test_two_parts_train_score_and_come_back(pair, tmp_path, rng):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), two.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 def test_evidence_of_two_parts_is_that_of_one(rng):
     keras.utils.set_random_seed(1)
     encoder, decoder = networks.mlp((2, 2, 1), sum(SIZES), "gaussian", hidden=(4,))

@@ -59,7 +59,7 @@ def draw_nothing(monkeypatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: file.write(b"empty"))
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=["grey", pytest.param("binarised", marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     """The name of a run, its model and the content of its metrics.json."""
     run_dir = tmp_path_factory.mktemp("runs") / request.param

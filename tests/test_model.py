@@ -58,6 +58,7 @@ def test_fit_logs_the_terms_and_learns(kwargs, images):
     assert history["val_bound"][-1] > history["val_bound"][0]
 
 
+@pytest.mark.slow
 def test_denoises_better_than_it_was_given(images):
     model = compiled()
     model.fit(images, batch_size=16, epochs=60, verbose=0)
@@ -265,6 +266,7 @@ def test_save_and_load(network, images, tmp_path):
     assert continued[0].history == continued[1].history
 
 
+@pytest.mark.slow
 def test_stock_callbacks_work_together(images, tmp_path):
     model = compiled()
     selected = [
@@ -378,6 +380,7 @@ def test_trains_from_unbuilt_subclassed_networks(images):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_compiles_with_xla(kwargs, images):
     model = make_model(**kwargs)
     model.compile("adam", jit_compile=True)

@@ -99,6 +99,7 @@ def test_evaluation_gives_the_same_numbers(old_run):
     assert dict(numbers(after)) == pytest.approx(dict(numbers(before)), rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_export_gives_the_golden_outputs(old_run, expected):
     signatures = tf.saved_model.load(str(old_run / "export" / "1")).signatures
     names = {key.split("/")[1] for key in expected if key.startswith("golden/")}
@@ -120,6 +121,7 @@ def order_of_version_0_1(indices, seed, count):
     return tf.random.experimental.index_shuffle(indices, seed, max_index=count - 1)
 
 
+@pytest.mark.slow
 def test_stopped_run_resumes_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.setattr("dvae_tf.data.batches._shuffled", order_of_version_0_1)
     run_dir = tmp_path / "stopped"

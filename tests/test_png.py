@@ -261,6 +261,7 @@ def test_other_files_are_refused_by_name_before_they_are_decoded(name, answer):
             headers.plain(content, HEIGHT, WIDTH, channels)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_judged_alike_in_the_graph_and_outside(answer):
     """A byte is changed, removed or doubled in the headers: no file passes only one of the two."""
     rng = np.random.default_rng(1)

@@ -378,6 +378,7 @@ def test_a_version_that_was_damaged_is_tried_again_when_it_is_whole(exported, tm
     assert models.newest.number == 2
 
 
+@pytest.mark.slow
 def test_other_kinds_of_data_are_served_without_a_page(tmp_path):
     keras.utils.set_random_seed(1)
     model = DVAE(*networks.mlp((5,), 2, "gaussian", hidden=(8,)), kind=AnyKind())
@@ -485,6 +486,7 @@ def grpc_server(exported):
     running.stop(None).wait()
 
 
+@pytest.mark.slow
 class TestClient:
     @pytest.fixture
     def noisy(self, tmp_path, rng) -> Path:

@@ -94,6 +94,7 @@ class TestRunDirectory:
         served = tf.saved_model.load(str(run_dir / "export" / "1")).signatures["serving_default"]
         np.testing.assert_allclose(served(image=x)["denoised"], model(x), rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.slow
     def test_existing_directory_is_refused_and_kept(self, finished):
         run_dir, _ = finished
         before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
@@ -104,6 +105,7 @@ class TestRunDirectory:
         assert "--resume" in line
         assert before == {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
 
+    @pytest.mark.slow
     def test_finished_run_cannot_be_resumed(self, finished):
         result = run("--resume", finished[0].name, cwd=finished[0].parent)
         assert result.returncode == 2
@@ -181,6 +183,7 @@ def test_resume_continues_a_stopped_run(flags, num_kept, tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_what_training_holds_is_not_read_again(tmp_path, monkeypatch, capsys):
     options = Options(
         epochs=2, hidden=(16,), limit=200, noise="gaussian", run_dir=str(tmp_path / "run")
@@ -224,6 +227,7 @@ class TestValidateEvery:
         assert np.flatnonzero(np.isfinite(history["val_bound"])).tolist() == validated
         assert np.isfinite(history["bound"]).all()
 
+    @pytest.mark.slow
     def test_patience_counts_validations(self, tmp_path):
         run_dir = tmp_path / "run"
         # So few images that they are soon known by heart.
@@ -475,6 +479,7 @@ def test_mistakes_are_one_line_and_write_nothing(arguments, message, bad_data, m
     assert sorted(bad_data.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_no_traceback_reaches_the_user(tmp_path):
     result = run("--noise-level", "25", cwd=tmp_path)
     assert result.returncode == 2
@@ -483,6 +488,7 @@ def test_no_traceback_reaches_the_user(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_diverging_run_says_so_and_exports_nothing(tmp_path, capsys):
     words = [*SMALL, "--learning-rate", "1e30", "--run-dir", str(tmp_path / "run")]
     assert train.main(words) == 2
@@ -528,6 +534,7 @@ def test_resume_refuses_damaged_runs(name, content, message, finished, tmp_path,
     assert message in line
 
 
+@pytest.mark.slow
 def test_help(tmp_path):
     result = run("--help", cwd=tmp_path)
     assert result.returncode == 0
