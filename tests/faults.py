@@ -300,17 +300,6 @@ def on_a_small_disk(
                     if not problem and contents(disk / "run") != expected:
                         problem = "the resumed run has other weights"
                     yield f"room again, resumed: status {status}", problem
-            shutil.rmtree(disk / "run", ignore_errors=True)
-            # So many epochs that TensorBoard flushes within them.
-            seldom = ["--checkpoint-seconds", "1000", "--run-dir", str(disk / "run")]
-            with first_called(_Fill(disk)):
-                status, problem = judge(
-                    lambda: train.main([*SMALL, "--epochs", "9", *seldom]), (2,)
-                )
-            yield f"disk that fills between checkpoints: status {status}", problem
-            (disk / "filler").unlink()
-            status, problem = judge(lambda: resume(disk), (0,))
-            yield f"room again, resumed: status {status}", problem
             subprocess.run(["mount", "-o", "remount,ro", name], check=True)
             before = snapshot(disk)
             for label, command in (
@@ -322,8 +311,21 @@ def on_a_small_disk(
                 if snapshot(disk) != before:
                     problem = "something has changed"
                 yield f"read-only disk, {label}: status {status}", problem
+            subprocess.run(["mount", "-o", "remount,rw", name], check=True)
+            shutil.rmtree(disk / "run", ignore_errors=True)
+            # So many epochs that TensorBoard flushes within them.
+            seldom = ["--checkpoint-seconds", "1000", "--run-dir", str(disk / "run")]
+            with first_called(_Fill(disk)):
+                status, problem = judge(
+                    lambda: train.main([*SMALL, "--epochs", "9", *seldom]), (2,)
+                )
+            yield f"disk that fills between checkpoints: status {status}", problem
+            (disk / "filler").unlink()
+            status, problem = judge(lambda: resume(disk), (0,))
+            yield f"room again, resumed: status {status}", problem
         finally:
-            subprocess.run(["umount", name], check=True)
+            # Lazily, because TensorBoard's writer keeps its file open after the disk was full.
+            subprocess.run(["umount", "--lazy", name], check=True)
 
 
 def main() -> int:

@@ -231,7 +231,9 @@ def check_part(words: list[str], run_dir: Path, after: dict, number: int) -> str
 
 
 def is_hidden(name: str) -> bool:
-    return any(part.startswith((".unfinished-", ".aside-")) for part in Path(name).parts)
+    """Return whether no reader looks at it; .measured.npz is what a killed evaluation goes on with."""
+    hidden = (".unfinished-", ".aside-", ".measured.npz")
+    return any(part.startswith(hidden) for part in Path(name).parts)
 
 
 def check_parts(name: str, words: list[str], count: int, root: Path) -> int:

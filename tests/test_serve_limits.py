@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from test_serve import SHAPE, small_model
 
 from benchmarks import soak
@@ -458,7 +460,9 @@ def test_it_drains(exported):
 
 @pytest.mark.slow
 def test_a_short_soak(tmp_path):
-    assert soak.main(["--requests", "1000", "--out", str(tmp_path / "soak.json")]) == 0
+    words = ["-m", "benchmarks.soak", "--requests", "1000", "--out", str(tmp_path / "soak.json")]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     result = json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))
     assert result["connections"]["newcomer"] == 200
     assert result["connections"]["answers"]["200"] > 900
