@@ -49,7 +49,7 @@ LIKELY = {
     "dvae_tf/priors/": ("priors", "latents", "figures"),
     "dvae_tf/corruptions/": ("corruptions", "properties"),
     "dvae_tf/networks/": ("networks", "model_precision"),
-    "dvae_tf/evidence/": ("likelihood",),
+    "dvae_tf/evidence/": ("likelihood", "priors", "latents"),
     "dvae_tf/data": ("datasets", "splits", "images", "properties", "fields"),
     "dvae_tf/streamed.py": ("streamed", "datasets", "images"),
     "dvae_tf/files.py": ("files", "faults"),
