@@ -17,7 +17,7 @@ from dvae_tf.data import batches as batches_module
 from dvae_tf.data import holding_out
 from dvae_tf.data import splits as splits_module
 from dvae_tf.datasets import DatasetError, Split
-from dvae_tf.kinds.image import frey_faces, records, sources
+from dvae_tf.kinds.image import Image, frey_faces, records, sources
 
 
 def numbered(count, shape=(2, 3, 1)):
@@ -195,6 +195,12 @@ def test_held_out_draws_do_not_depend_on_the_seed_of_the_run(write_npz):
         assert np.all(first.train.images == second.train.images) == (how == "dynamic")
 
 
+def test_a_source_may_say_how_many_are_held_out(monkeypatch):
+    source = Image().load("digits", data_dir=None, cache="auto")._replace(num_held_out=7)
+    monkeypatch.setattr(Image, "load", lambda *_, **__: source)
+    assert len(datasets.load("digits").validation) == 7
+
+
 class TestTrainingBatches:
     def test_every_example_once_an_epoch_in_another_order(self):
         # String labels are no matter: they are not in the stream.
@@ -205,6 +211,19 @@ class TestTrainingBatches:
         for epoch in epochs:
             assert sorted(epoch) == list(range(60))
         assert list(epochs[0]) != list(epochs[1]) != list(range(60))
+
+    def test_orders_do_not_repeat(self):
+        """One pass of `index_shuffle` would repeat 30 of 2,000, because it knows 65,536 orders."""
+
+        @tf.function
+        def orders():
+            seed = randomness.as_seed(0)
+            return tf.map_fn(
+                lambda i: batches_module._shuffled(tf.range(12), randomness.fold_in(seed, i), 12),
+                tf.range(2000),
+            )
+
+        assert len(np.unique(orders(), axis=0)) == 2000
 
     def test_a_batch_is_a_function_of_seed_and_step(self):
         split = Split(numbered(60))
