@@ -250,6 +250,19 @@ def test_files_are_read_as_viewers_show_them(content, channels, answer, monkeypa
         assert len(plain) < 200
 
 
+def test_answers_are_rounded_and_clipped():
+    made = png.signatures(
+        lambda images: {"denoised": images * 1.7 - 0.2}, tf.TensorSpec([None, 16, 16, 1])
+    )
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    with io.BytesIO() as file:
+        Image.fromarray(levels).save(file, "png")
+        (result,) = made["denoise_png"][0](tf.constant([file.getvalue()]))["denoised_bytes"].numpy()
+    expected = np.clip(1.7 * levels - 0.2 * 255, 0, 255)
+    error = np.asarray(Image.open(io.BytesIO(result))) - expected
+    assert np.abs(error).max() <= 0.5 + 1e-3
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_other_files_are_refused_by_name_before_they_are_decoded(name, answer):
     content, channels, reason = BAD[name]
