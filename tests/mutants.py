@@ -56,8 +56,8 @@ LIKELY = {
     "dvae_tf/nests.py": ("latents", "model_bounds", "kinds"),
     "dvae_tf/kinds/kind.py": ("kinds",),
     "dvae_tf/kinds/image/": (
-        *("pixels", "measures", "baselines", "figures", "datasets", "callbacks", "image_files"),
-        "png",
+        *("pixels", "images", "measures", "baselines", "figures", "datasets", "callbacks"),
+        *("image_files", "png"),
     ),
     "dvae_tf/figures.py": ("figures",),
     "dvae_tf/runs/": (
