@@ -336,8 +336,10 @@ class TestMessages:
         with running.connect(content) as connection:
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(100)
-        # h11 takes any header that arrives in one piece.
-        answers = (b"400", b"413", b"200") if b"X: aaa" in content else (b"400", b"413")
+        # To h11 two of them are requests: it takes any version, and any header that arrives in one
+        # piece. Whether it answers is a race with the end of the connection.
+        is_one = b"HTTP/9.9" in content or b"X: aaa" in content
+        answers = (b"400", b"413", b"200") if is_one else (b"400", b"413")
         assert answer == b"" or answer.split()[1] in answers
 
     def check(self, message: str) -> None:
