@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from dvae_tf import DVAE, commands, datasets
 from dvae_tf.evaluation import Settings, comparison, evaluate, report, unfinished
 from dvae_tf.runs import building, configuration
-from dvae_tf.runs.directory import RunDirectory, locking, warn
+from dvae_tf.runs.directory import RunDirectory, locking
 
 app = commands.app(
     "evaluate.py",
@@ -150,7 +150,7 @@ def _evaluate_one(
 def _warn_of(failures: Mapping[str, str]) -> None:
     """Print a line for each figure that could not be drawn."""
     for name, error in failures.items():
-        warn(f"the figure {name} could not be drawn: {error}")
+        commands.warn(f"the figure {name} could not be drawn: {error}")
 
 
 def main(arguments: list[str] | None = None) -> int:

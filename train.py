@@ -20,8 +20,7 @@ from dvae_tf.serving import export
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 2 after a user's error, 130 after Ctrl-C."""
-    commands.warn_of_limits()
-    with commands.Interruptible() as interruptible:
+    with commands.terminal(), commands.Interruptible() as interruptible:
         try:
             options = command_line.parse(arguments)
             if options is None:

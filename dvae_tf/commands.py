@@ -1,5 +1,6 @@
-"""Declaring commands, and reporting their errors in one line."""
+"""Declaring commands, and reporting their errors and warnings in one line."""
 
+import contextlib
 import errno
 import io
 import os
@@ -9,7 +10,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cyclopts
@@ -134,6 +135,11 @@ class Interruptible:
         return kind is not None and issubclass(kind, KeyboardInterrupt)
 
 
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    print(f"warning: {printable(text)}", file=sys.stderr)
+
+
 def warn_of_limits() -> None:
     """Warn if the address space is limited: TensorFlow then may end without a message.
 
@@ -141,23 +147,26 @@ def warn_of_limits() -> None:
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        print(
-            f"warning: the address space is limited to {limit / 2**30:.1f} GiB (ulimit -v). "
-            "TensorFlow aborts without a message if that is too little. Limit resident memory instead.",
-            file=sys.stderr,
+        warn(
+            f"the address space is limited to {limit / 2**30:.1f} GiB (ulimit -v). TensorFlow aborts "
+            "without a message if that is too little. Limit resident memory instead."
         )
 
 
-def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C.
-
-    Each warning is one line on stderr.
-    """
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Set up what a command prints: one line a warning, and no character that the locale lacks."""
     warn_of_limits()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters of names
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings(), Interruptible():
-        warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: warn(one_line(message))
+        yield
+
+
+def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status; 2 after a user's error, 130 after Ctrl-C."""
+    with terminal(), Interruptible():
         try:
             words = sys.argv[1:] if arguments is None else arguments
             command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
@@ -165,7 +174,3 @@ def run(app: cyclopts.App, arguments: list[str] | None = None) -> int:
         except (cyclopts.CycloptsError, ValueError, TypeError, OSError) as error:
             return fail(app.name[0], error)
     return 130
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"warning: {one_line(message)}", file=sys.stderr)

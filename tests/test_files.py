@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import ROOT
 
@@ -106,6 +107,18 @@ def test_warnings_of_commands_are_one_line(capsys):
 
     assert commands.run(app, []) == 3
     assert capsys.readouterr().err == "warning: one line\\x1b\n"
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_warnings_of_training_are_one_line(tmp_path, capsys):
+    for index in range(3):
+        PIL.Image.new("L", (4, 4)).save(tmp_path / f"{index}.png")
+    (tmp_path / "notes.txt").touch()
+    words = ["--dataset", str(tmp_path), "--network", "mlp", "--hidden", "2", "--latent-dim", "2"]
+    assert train.main([*words, "--run-dir", str(tmp_path)]) == 2  # it exists
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning == f"warning: {tmp_path}: 3 images are read; passed over: 1 .txt"
+    assert error.startswith("train.py: error: --run-dir must not exist yet")
 
 
 def test_sweeps_only_what_no_other_process_writes(tmp_path):

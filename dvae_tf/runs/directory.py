@@ -9,14 +9,13 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from dvae_tf import figures, files
+from dvae_tf import commands, figures, files
 from dvae_tf.datasets import Dataset
 from dvae_tf.model import DVAE
 from dvae_tf.runs import checkpoints, config_file, history, model_file
@@ -34,11 +33,6 @@ _RESULTS = ("evaluation", ".measured.npz")
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 # Its errors for a path at which another process has just created one.
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
-
-
-def warn(text: str) -> None:
-    """Print a warning to stderr."""
-    print(f"warning: {files.printable(text)}", file=sys.stderr)
 
 
 class RunDirectory:
@@ -189,9 +183,7 @@ class RunDirectory:
             return config_file.parse(self._config_path.read_text(encoding="utf-8"))
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._config_path}: {error}") from error
-        except (
-            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
-        ) as error:  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigurationError(
                 f"{self.path} must be a run directory with a config.json. Received: {error}. "
                 "Name a directory that train.py made."
@@ -211,7 +203,7 @@ class RunDirectory:
             if saved.get(name, value) == value:
                 continue
             if name == "digest":  # only a warning: another machine may decode JPEGs differently
-                warn(
+                commands.warn(
                     f"the {noun}s are not those that {self.path} was trained on: training {noun}s "
                     f"may be among the test {noun}s"
                 )
@@ -294,7 +286,7 @@ class RunDirectory:
         Raises:
             CheckpointError: if there are checkpoints and all are damaged.
         """
-        return checkpoints.load_newest(self._checkpoints_path, report=warn)
+        return checkpoints.load_newest(self._checkpoints_path, report=commands.warn)
 
     def remove_checkpoints(self) -> None:
         """Remove all checkpoints, once training, figures and export are complete."""
