@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import keras
-
 from dvae_tf import layers
 from dvae_tf.networks.network import Models, activation_function, assemble, check, network
-from dvae_tf.networks.pyramid import pyramid
+from dvae_tf.networks.pyramid import convolution, pyramid, transposed_convolution
 
 
 @network(sizes="filters", hidden=(32, 64), activation="relu")
@@ -36,14 +34,10 @@ def conv(
     activation = activation_function(activation)
 
     def down(h, channels):
-        return keras.layers.Conv2D(
-            channels, 3, 2, "same", data_format="channels_last", activation=activation
-        )(h)
+        return convolution(channels, 3, strides=2, activation=activation)(h)
 
     def up(h, channels):
-        return keras.layers.Conv2DTranspose(
-            channels, 3, 2, "same", data_format="channels_last", activation=activation
-        )(h)
+        return transposed_convolution(channels, 3, strides=2, activation=activation)(h)
 
     encode, decode = pyramid(example_shape, likelihood, filters, hidden, activation, down, up)
     return assemble(example_shape, latent_dim, likelihood, encode, decode, posterior)

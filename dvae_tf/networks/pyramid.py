@@ -1,10 +1,16 @@
 """The bodies of convolutional networks: levels that go down, and the same levels up again."""
 
+import functools
 import math
 
 import keras
 
 from dvae_tf.likelihoods import LIKELIHOODS
+
+# Images are [B, H, W, C] whatever Keras is set to.
+_SAME = {"padding": "same", "data_format": "channels_last"}
+convolution = functools.partial(keras.layers.Conv2D, **_SAME)
+transposed_convolution = functools.partial(keras.layers.Conv2DTranspose, **_SAME)
 
 
 def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
@@ -36,14 +42,7 @@ def pyramid(example_shape, likelihood, filters, hidden, activation, down, up):
             h = up(h, number)
             cropping = ((0, h.shape[1] - rows), (0, h.shape[2] - columns))
             h = keras.layers.Cropping2D(cropping, data_format="channels_last")(h)
-        h = keras.layers.Conv2D(
-            channels * per_value,
-            3,
-            padding="same",
-            data_format="channels_last",
-            name="parameters",
-            dtype="float32",
-        )(h)
+        h = convolution(channels * per_value, 3, name="parameters", dtype="float32")(h)
         # The likelihood's layer expects the first parameter of all values, then the second of all.
         h = keras.layers.Reshape((height, width, channels, per_value), dtype="float32")(h)
         h = keras.layers.Permute((4, 1, 2, 3), dtype="float32")(h)

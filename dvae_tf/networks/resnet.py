@@ -6,7 +6,7 @@ import keras
 
 from dvae_tf import layers
 from dvae_tf.networks.network import Models, activation_function, assemble, check, network
-from dvae_tf.networks.pyramid import pyramid
+from dvae_tf.networks.pyramid import convolution, pyramid, transposed_convolution
 
 
 @network(sizes="filters", hidden=(32, 64), activation="swish")
@@ -32,21 +32,15 @@ def resnet(
     def block(h):
         channels = h.shape[-1]
         r = keras.layers.Activation(activation)(h)
-        r = keras.layers.Conv2D(
-            channels, 3, 1, "same", data_format="channels_last", activation=activation
-        )(r)
-        r = keras.layers.Conv2D(
-            channels, 3, 1, "same", data_format="channels_last", kernel_initializer="zeros"
-        )(r)
+        r = convolution(channels, 3, activation=activation)(r)
+        r = convolution(channels, 3, kernel_initializer="zeros")(r)
         return keras.layers.Add()([h, r])
 
     def down(h, channels):
-        return block(keras.layers.Conv2D(channels, 3, 2, "same", data_format="channels_last")(h))
+        return block(convolution(channels, 3, strides=2)(h))
 
     def up(h, channels):
-        return block(
-            keras.layers.Conv2DTranspose(channels, 3, 2, "same", data_format="channels_last")(h)
-        )
+        return block(transposed_convolution(channels, 3, strides=2)(h))
 
     encode, decode = pyramid(example_shape, likelihood, filters, hidden, activation, down, up)
     return assemble(example_shape, latent_dim, likelihood, encode, decode, posterior)
