@@ -60,7 +60,7 @@ def write(target: Path, content: bytes | str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text that is safe to print: what is not printable is escaped, as in Python's repr.
+    """Escape unprintable characters, as Python's repr does.
 
     Names of files and of their members may hold commands for a terminal, marks that reverse the
     direction of a line, and bytes that are not UTF-8.

@@ -1,4 +1,4 @@
-"""What stands between the model and Keras: arguments, steps, and what is saved of them.
+"""The model's Keras side: arguments, the count of steps, and what is saved.
 
 Keras counts updates of the weights rather than steps, saves no generators of random numbers, and
 learns the shape of an input from a call that training never makes. This module pins all of it.

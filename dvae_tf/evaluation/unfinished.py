@@ -33,7 +33,7 @@ class Measurements:
 
     Args:
         path: the file, which need not exist.
-        key: identifies what is measured (see `key`). A file with another key is passed over.
+        key: identifies what is measured (see `key`). A file with another key is ignored.
     """
 
     def __init__(self, path: Path, key: str):

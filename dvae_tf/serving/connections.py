@@ -28,7 +28,7 @@ _ACCEPTED_AT_A_TIME = 64
 _WAITING_TO_BE_ACCEPTED = 2048
 
 _FULL = b'{"error": "the server has too many connections: try again"}'
-_LATE = b'{"error": "the headers of a request must arrive within 10 seconds"}'
+_LATE = b'{"error": "the headers of a request must arrive within %d seconds"}' % HEADER_SECONDS
 
 
 class Connection(H11Protocol):

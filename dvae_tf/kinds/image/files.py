@@ -151,7 +151,7 @@ def _array(file: IO[bytes], size: int) -> _Array:
 
     Args:
         file: an .npy file.
-        size: its size in bytes, which must be that of the array.
+        size: its size in bytes. The array must not need more.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):

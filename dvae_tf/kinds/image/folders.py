@@ -109,11 +109,11 @@ def image_files(files: Sequence[Path]) -> Streamed:
     """
     found = [formats.read(file) for file in files]
     shape = found[0].shape
-    odd = [file for file, header in zip(files, found, strict=True) if header.shape != shape]
+    odd = [pair for pair in zip(files, found, strict=True) if pair[1].shape != shape]
     if odd:
         others = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
         raise DatasetError(
-            f"All images must have one shape. Received: {formats.read(odd[0]).shape} in {odd[0]}"
+            f"All images must have one shape. Received: {odd[0][1].shape} in {odd[0][0]}"
             f"{others}, {shape} in the others. Resize or remove them."
         )
     keys = [

@@ -127,7 +127,7 @@ def _refused(image: PIL.Image.Image, file: BinaryIO) -> tuple[str, str]:
     if image.info.keys() & {"srgb", "icc_profile"}:  # they go before gamma and chromaticities
         return "", ""
     gamma = image.info.get("gamma", 1 / 2.2)
-    if abs(2.2 * gamma - 1) > 0.05:  # as browsers do, take what is within 5 % for 1 / 2.2
+    if abs(2.2 * gamma - 1) > 0.05:  # like browsers, allow 5 %
         return f"gamma {gamma:g}, where that of sRGB is 0.45455", to_srgb
     corners = image.info.get("chromaticity", _CHROMATICITIES)
     if image.mode not in _GREY_MODES and not np.allclose(corners, _CHROMATICITIES, atol=0.005):

@@ -20,7 +20,7 @@ IEND = b"\0\0\0\0IEND\xaeB`\x82"
 # of 16 MB would take it two minutes.
 KEPT = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP")
 KEPT_BYTES = 4096
-_COLOURS = (0, 2, 3, 4, 6)  # colour types of PNGs
+COLOURS = (0, 2, 3, 4, 6)  # colour types of PNGs
 _FRAMES = (0xC0, 0xC1, 0xC2)  # JPEGs that are baseline, extended or progressive
 MAX_SEGMENTS = 512
 MAX_SCANS = 64
@@ -86,7 +86,7 @@ def _plain_png(content: bytes, height: int, width: int, channels: int) -> bytes:
     _check_size(w, h, width, height)
     if depth > 8 or (channels == 4 and depth < 8):
         raise ValueError(EIGHT_BITS)
-    if colour not in _COLOURS:
+    if colour not in COLOURS:
         raise ValueError(UNDAMAGED)
     kept, pixels, exif, last = b"", b"", b"", b""
     stream = b""

@@ -13,7 +13,7 @@ import tensorflow as tf
 from dvae_tf.kinds.image import headers
 
 _KEPT = "|".join(kind.decode() for kind in headers.KEPT)
-_COLOURS = r"[\x00\x02\x03\x04\x06]"
+_COLOURS = "[" + "".join(rf"\x{colour:02x}" for colour in headers.COLOURS) + "]"
 
 
 class File(NamedTuple):
