@@ -95,6 +95,10 @@ def test_evaluation_gives_the_same_numbers(old_run):
     for name in ("annealed", "adversarial"):
         before.pop(name)
         assert after.pop(name)
+    # Version 0.1 left the choice between two samplers of Poisson noise to TensorFlow's Grappler.
+    for metrics in (before, after):
+        for table in ("denoising", "robustness"):
+            metrics[table] = [row for row in metrics[table] if row["noise"] != "poisson"]
     assert len(dict(numbers(before))) > 300
     assert dict(numbers(after)) == pytest.approx(dict(numbers(before)), rel=1e-4, abs=1e-4)
 

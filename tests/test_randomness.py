@@ -89,3 +89,30 @@ def test_every_integer_is_a_seed_of_its_own(seed, halves):
 def test_refuses_what_is_no_seed(seed):
     with pytest.raises(ValueError, match="`seed` must"):
         randomness.as_seed(seed)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.7, 6.0, 15.9, 16.1, 40.0, 3000.0, 65_000.0])
+def test_poisson_has_the_probabilities_of_poisson(rate):
+    draws = randomness.poisson(tf.fill([200_000], rate), randomness.as_seed(3)).numpy()
+    np.testing.assert_array_equal(draws, np.round(draws))
+    # Bins of equal probability as nearly as counts allow, and both tails.
+    exact = scipy.stats.poisson(rate)
+    edges = np.unique(exact.ppf([1e-4, *np.linspace(0.05, 0.95, 19), 1 - 1e-4]))
+    observed = np.bincount(np.searchsorted(edges, draws), minlength=edges.size + 1)
+    expected = np.diff(exact.cdf(edges), prepend=0.0, append=1.0) * draws.size
+    assert observed[expected == 0.0].sum() == 0
+    possible = expected > 0.0
+    if possible.sum() > 1:
+        assert scipy.stats.chisquare(observed[possible], expected[possible]).pvalue > 1e-3
+
+
+def test_poisson_is_one_function_of_seed_and_rate():
+    rate = tf.constant(np.geomspace(0.01, 2000.0, 5000), tf.float32)
+    draw = tf.function(lambda: randomness.poisson(rate, randomness.as_seed(4)))
+    compiled = tf.function(draw.python_function, jit_compile=True)
+    plain = randomness.poisson(rate, randomness.as_seed(4)).numpy()
+    np.testing.assert_array_equal(plain, draw())
+    # A value at a boundary may round to its neighbour.
+    assert np.mean(plain != compiled().numpy()) < 2e-3
+    assert np.abs(plain - compiled().numpy()).max() <= 1.0
+    assert (randomness.poisson(tf.constant([-3.0]), randomness.as_seed(1)).numpy() == 0.0).all()

@@ -2,8 +2,8 @@
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from dvae_tf import randomness
 from dvae_tf.corruptions.corruption import CORRUPTIONS
 from dvae_tf.corruptions.standard_deviation import StandardDeviation
 
@@ -25,10 +25,6 @@ class Poisson(StandardDeviation):
         # Far below this level float32 could not hold the counts; the noise is invisible anyway.
         is_zero = level < 1e-3
         photon = tf.square(tf.where(is_zero, 1.0, level))
-        # The sampler's rejection loop would not end at a rate that is not finite.
         is_finite = tf.math.is_finite(x)
-        rate = tf.where(is_finite, tf.maximum(x, 0.0), 0.0) / photon
-        counts = tfp.distributions.Poisson(rate).sample(seed=seed)
-        # At rate 0 the count is 0, but the sampler's rejection loop may return anything.
-        noisy = photon * tf.where(rate > 0.0, counts, 0.0)
+        noisy = photon * randomness.poisson(tf.where(is_finite, x, 0.0) / photon, seed)
         return tf.where(is_zero | ~is_finite, x, noisy)
