@@ -16,7 +16,7 @@ latents for each of M corruptions of each of B examples. Sample axes come first.
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import bounds, nests
+from dvae_tf import bounds, latents, nests
 from dvae_tf.priors import Prior
 
 
@@ -53,11 +53,16 @@ def kl(q: tfd.Distribution, prior: Prior, z=None) -> tf.Tensor:
     Args:
         q: posteriors of N inputs.
         prior: p(z).
-        z: latents drawn from q, [K, N, ...]; needed only without a closed form.
+        z: latents drawn from q, [K, N, ...]; needed only without a closed form, and of a hierarchy.
     """
     closed_form = prior.kl(q)
     if closed_form is not None:
         return closed_form
+    if isinstance(z, latents.Drawn):
+        along = prior.kl_along(z)
+        if along is not None:
+            return tf.reduce_mean(along, axis=0)
+        z = latents.alone(z)
     return tf.reduce_mean(q.log_prob(z) - prior.log_prob(z), axis=0)
 
 
@@ -72,7 +77,7 @@ def cross_log_posterior(q: tfd.Distribution, z, num_corruptions: int) -> tf.Tens
         z: [K, M B, ...], drawn from q.
         num_corruptions: M.
     """
-    m = num_corruptions
+    m, z = num_corruptions, latents.alone(z)
 
     def repeat(x):
         separate = nests.separate(x, m, axis=1)  # [K, M, B, ...]
@@ -91,7 +96,7 @@ def mixture_log_posterior(q: tfd.Distribution, z, num_corruptions: int) -> tf.Te
         z: [S, B, ...].
         num_corruptions: M.
     """
-    m = num_corruptions
+    m, z = num_corruptions, latents.alone(z)
     repeated = tf.nest.map_structure(lambda x: tf.tile(x, [1, m] + [1] * (len(x.shape) - 2)), z)
     each = nests.separate(q.log_prob(repeated), m, axis=1)  # [S, M, B]
     return bounds.log_mean_exp(each, axis=1)

@@ -4,6 +4,8 @@ A latent is a tensor [..., L], or for a hierarchy a tuple of tensors. A posterio
 `tfd.Distribution` over latents; for tuples it is one of TFP's joint distributions.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -13,6 +15,49 @@ from dvae_tf import nests, randomness
 _NUM_DRAWS, _DRAW_SEED = 256, (0, 0)
 # What TFP raises if a distribution, or a joint one with dependent parts, does not know a moment.
 _UNKNOWN = (NotImplementedError, ValueError)
+
+
+class Drawn(NamedTuple):
+    """Latents of a hierarchy, and what was computed along with them. All have the same leading axes.
+
+    A hierarchy computes p(x|z) and the densities of q on its way to a draw, so that bounds need not
+    compute them again. Only operations that move all parts alike may be applied to it.
+
+    Attributes:
+        levels: the latent, a tuple of tensors [..., *event].
+        parameters: parameters of p(x|z), [..., *shape].
+        log_density: log q(z | y), [...], in nats.
+        kl: KL(q(z_l | z_>l, y) || p(z_l | z_>l)) of each level, [..., levels], in nats.
+        spreads: standard deviations of q(z_l | z_>l, y), as `levels`.
+    """
+
+    levels: tuple
+    parameters: tf.Tensor
+    log_density: tf.Tensor
+    kl: tf.Tensor
+    spreads: tuple
+
+
+def alone(z):
+    """Return latents without what was computed along with them."""
+    return z.levels if isinstance(z, Drawn) else z
+
+
+def draw_along(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int, origin=None):
+    """Draw latents as `draw` does, and keep what a hierarchy computes along with them: see `Drawn`.
+
+    Args:
+        q, seed, num_samples: as for `draw`.
+        origin: place of an input's first pixel in a larger picture, int32 [2]; for hierarchies only.
+    """
+    if hasattr(q, "draw"):
+        return q.draw(seed=seed, num_samples=num_samples, origin=origin)
+    return draw(q, seed=seed, num_samples=num_samples)
+
+
+def log_density(q: tfd.Distribution, z) -> tf.Tensor:
+    """Return log q(z), [K, N], in nats, of latents that `draw_along` drew from q."""
+    return z.log_density if isinstance(z, Drawn) else q.log_prob(z)
 
 
 def draw(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int | None = None):
@@ -111,6 +156,9 @@ def shape_of(decoder) -> tuple | None:
 
     For a decoder with several inputs it is a tuple of shapes.
     """
+    known = getattr(decoder, "latent_shape", None)
+    if known is not None:
+        return known
     shape = getattr(decoder, "input_shape", None)
     if isinstance(shape, dict) or not shape:
         return None

@@ -170,6 +170,8 @@ class DVAE(KerasModel):
                 "`binarize` must be False for `paired` data, because new clean values would no longer "
                 "match the noisy ones. Received: paired=True, binarize=True. Binarise the data first."
             )
+        if hasattr(decoder, "beside"):  # the halves of a ladder have weights in common
+            decoder = decoder.beside(encoder)
         self.encoder = encoder
         self.decoder = decoder
         self.corruption = corruption
@@ -222,10 +224,11 @@ class DVAE(KerasModel):
         # q_m = q(z|x~_m)
         q = self.encoder(noisy, training=training)
         # z_km ~ q_m
-        z = latents.draw(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
+        z = latents.draw_along(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
         estimator = bounds.DoublyReparameterized()
         doubly = self.gradient == "doubly_reparameterized"
         if doubly:
+            z = latents.alone(z)  # the weights must reach the encoder's gradient alone
             z = nests.merge_inner(estimator.path(nests.separate(z, m, axis=1)))
         # log p(x|z_km), of the clean x
         log_reconstruction = densities.log_reconstruction(
@@ -244,7 +247,10 @@ class DVAE(KerasModel):
         if self.posterior == "mixture":
             log_posterior = bounds.mixture_log_density(densities.cross_log_posterior(q, z, m))
         else:
-            log_density = q.log_prob(z) if not doubly else bounds.path_log_density(q.log_prob, z)
+            if doubly:
+                log_density = bounds.path_log_density(q.log_prob, z)
+            else:
+                log_density = latents.log_density(q, z)
             log_posterior = nests.separate(log_density, m, axis=1)
         log_w = bounds.log_weights(log_reconstruction, log_prior, log_posterior)
         weighted = bounds.log_weights(

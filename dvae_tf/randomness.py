@@ -100,6 +100,39 @@ def normal(shape, seed: tf.Tensor) -> tf.Tensor:
     return _normal_from_bits(tf.cast(_top_bits(shape, seed, 32) - 2**31, tf.int32))
 
 
+def normal_maps(
+    num_samples: int, rows: tf.Tensor | int, shape: tf.Tensor, seed: tf.Tensor, *, origin=None
+) -> tf.Tensor:
+    """Return float32 draws from N(0, 1) for maps: [num_samples, rows, h, w, c].
+
+    Each is a function of the seed, the number of the sample, the row and the value's own place, not
+    of the size of the map. So a window of a map has the draws that the complete map has there.
+
+    Args:
+        num_samples, rows: the leading axes.
+        shape: (h, w, c), int32 [3]; below 2**24, 2**24 and 2**15.
+        seed: int32 tensor [2].
+        origin: place of the first value in a larger map, int32 [2]; None for (0, 0).
+    """
+    first = tf.zeros([2], tf.int32) if origin is None else origin
+
+    def places(start, count, bits):
+        numbers = tf.cast(start + tf.range(count), tf.uint64)
+        return tf.bitwise.left_shift(numbers, tf.constant(bits, tf.uint64))
+
+    place = (
+        places(first[0], shape[0], 39)[:, None, None]
+        + places(first[1], shape[1], 15)[None, :, None]
+        + places(0, shape[2], 0)
+    )
+    each = places(0, num_samples, 32)[:, None] + places(0, rows, 0)  # [num_samples, rows]
+    base = _hash(tf.bitwise.bitwise_xor(tf.bitcast(seed, tf.uint64), _hash(each + 1)))
+    gamma = tf.constant(_GAMMA, tf.uint64)
+    z = _hash(base[:, :, None, None, None] + (place + 1) * gamma)
+    top = tf.cast(tf.bitwise.right_shift(z, tf.constant(32, tf.uint64)), tf.int64)
+    return _normal_from_bits(tf.cast(top - 2**31, tf.int32))
+
+
 def _normal_from_bits(bits: tf.Tensor) -> tf.Tensor:
     """Return +-sqrt(2) erfinv(m), with the sign and m taken from 32 random bits.
 

@@ -1,7 +1,5 @@
 """Bernoulli distributions of binary values."""
 
-import math
-
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -18,10 +16,11 @@ def _bernoulli_log_prob(event: tf.Tensor, logits: tf.Tensor):
     is given explicitly, because differentiating max and abs would make it 0 at l = 0.
     """
     size = logits.shape[-1]
-    group = max(count for count in range(1, 17) if size % count == 0)
+    # Of unknown size there is no common divisor but 1.
+    group = max(count for count in range(1, 17) if size % count == 0) if size else 1
     factors = tf.reshape(
         1.0 + tf.exp(-tf.abs(logits)),
-        tf.concat([tf.shape(logits)[:-1], [group, size // group]], axis=0),
+        tf.concat([tf.shape(logits)[:-1], [group, size // group if size else -1]], axis=0),
     )
     logarithms = tf.reduce_sum(tf.math.log(tf.reduce_prod(factors, axis=-2)), axis=-1)
     value = tf.reduce_sum(event * logits - tf.nn.relu(logits), axis=-1) - logarithms
@@ -64,7 +63,7 @@ class _IndependentBernoulli(tfd.Independent):
     def _log_prob(self, event):
         logits = self.distribution.logits
         rank = self.reinterpreted_batch_ndims
-        size = math.prod(self.event_shape)
+        size = self.event_shape.num_elements() or -1
         event, logits = (
             tf.reshape(t, tf.concat([tf.shape(t)[: t.shape.rank - rank], [size]], axis=0))
             for t in (event, logits)

@@ -107,7 +107,9 @@ class EventLayer(ProbabilisticLayer):
     """Base class of layers with a fixed event shape.
 
     Args:
-        event_shape: an integer, or a sequence of integers; all positive.
+        event_shape: an integer, or a sequence of integers; all positive. For events of any
+            size all but the last are None, as in (None, None, 3). Parameters are then maps
+            [..., height, width, n] that hold the first parameter of each channel, then the second.
 
     Raises:
         ValueError: if the event shape is empty or not positive. When the layer is built: if the last
@@ -134,6 +136,8 @@ class EventLayer(ProbabilisticLayer):
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape):
+        if None in self.event_shape:
+            return (*input_shape[:-1], self.event_shape[-1])
         return (*input_shape[:-1], *self.event_shape)
 
     def get_config(self):
@@ -141,6 +145,8 @@ class EventLayer(ProbabilisticLayer):
 
     def as_events(self, parameters: tf.Tensor) -> tf.Tensor:
         """Reshape ``[..., prod(event_shape)]`` to ``[..., *event_shape]``."""
+        if None in self.event_shape:
+            return parameters
         batch = parameters.shape[:-1]
         if None not in batch[1:]:  # one unknown axis, the batch, becomes -1
             return tf.reshape(parameters, (-1, *batch[1:], *self.event_shape))
@@ -155,7 +161,9 @@ class EventLayer(ProbabilisticLayer):
 
 def _as_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     shape = tuple(event_shape) if isinstance(event_shape, (tuple, list)) else (event_shape,)
-    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    is_free = len(shape) > 1 and all(n is None for n in shape[:-1])
+    sizes = shape[-1:] if is_free else shape
+    if not shape or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise ValueError(
             "`event_shape` must be a positive integer or a sequence of them. "
             f"Received: event_shape={event_shape!r}."
@@ -164,10 +172,11 @@ def _as_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def one_per_value(event_shape) -> int:
-    """Return the number of values in an event."""
-    return math.prod(_as_shape(event_shape))
+    """Return the number of values in an event, or at each place of an event of any size."""
+    shape = _as_shape(event_shape)
+    return math.prod(shape) if None not in shape else shape[-1]  # type: ignore[arg-type]
 
 
 def two_per_value(event_shape) -> int:
-    """Return twice the number of values in an event."""
-    return 2 * math.prod(_as_shape(event_shape))
+    """Return twice the number of values in an event, or at each place of an event of any size."""
+    return 2 * one_per_value(event_shape)

@@ -22,7 +22,7 @@ class Network:
     Attributes:
         build: the function.
         sizes: the argument for sizes of hidden layers: "hidden" or "filters".
-        defaults: defaults of train.py for `hidden` and `activation`.
+        defaults: defaults of train.py for `hidden`, `activation` and others.
     """
 
     build: Callable[..., Models]
@@ -36,16 +36,16 @@ class Network:
 NETWORKS: Registry[Network] = Registry("network", "dvae_tf.networks")
 
 
-def network(*, sizes: str, hidden: tuple[int, ...], activation: str):
+def network(*, sizes: str, hidden: tuple[int, ...], activation: str, **others):
     """Decorate a function that builds networks, to register it under its own name.
 
     Args:
         sizes: the argument of the function for sizes of hidden layers.
-        hidden, activation: defaults of train.py.
+        hidden, activation, others: defaults of train.py.
     """
 
     def register(build: Callable[..., Models]) -> Callable[..., Models]:
-        defaults = {"hidden": hidden, "activation": activation}
+        defaults = {"hidden": hidden, "activation": activation} | others
         NETWORKS.register(build.__name__)(Network(build, sizes, defaults))
         return build
 

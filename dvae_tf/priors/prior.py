@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from dvae_tf.latents import Drawn
 from dvae_tf.registry import Registry
 
 PRIORS: Registry[type["Prior"]] = Registry("prior", "dvae_tf.priors")
@@ -43,6 +44,14 @@ class Prior(keras.layers.Layer):
 
     def kl(self, q: tfd.Distribution) -> tf.Tensor | None:
         """Return KL(q || p(z)), in nats, [B], or None without a closed form."""
+        return None
+
+    def kl_along(self, z: Drawn) -> tf.Tensor | None:
+        """Return KL(q || p(z)) of a hierarchy given its draws, in nats, [K, N].
+
+        The mean over draws is unbiased: each level's term is exact given the levels above it.
+        Returns None if the prior has no closed form for the levels.
+        """
         return None
 
     def kl_per_unit(self, mean: np.ndarray, stddev: np.ndarray) -> np.ndarray | None:

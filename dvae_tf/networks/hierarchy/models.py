@@ -1,0 +1,133 @@
+"""Encoder and decoder of a ladder, which share its core."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dvae_tf.latents import Drawn
+from dvae_tf.layers import ProbabilisticLayer
+from dvae_tf.networks.hierarchy.core import LadderCore
+from dvae_tf.networks.hierarchy.posterior import LadderPosterior
+
+
+class _Half(keras.Model):
+    """A model around a core."""
+
+    def __init__(self, core: LadderCore, **kwargs):
+        super().__init__(**kwargs)
+        self.core = core
+        if not core.built:
+            core.build()
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "core": keras.saving.serialize_keras_object(self.core)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            if isinstance(value, dict)
+            else value
+            for key, value in config.items()
+        }
+        return cls(**parts)
+
+
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class LadderEncoder(_Half):
+    """Images [B, H, W, C] of any size -> q(eps|y), a `LadderPosterior`."""
+
+    def __init__(self, core: LadderCore, **kwargs):
+        super().__init__(core, **kwargs)
+        self.build(self.input_shape)
+
+    @property
+    def input_shape(self) -> tuple:
+        """Shape of a batch of images; heights and widths are free."""
+        return (None, None, None, self.core.channels)
+
+    @property
+    def multiple(self) -> int:
+        """Windows of a picture must begin at multiples of this, in pixels."""
+        return self.core.multiple
+
+    def call(self, image, training=False):
+        size = image.shape[1:3]
+        if None in size:
+            size = tf.shape(image)[1:3]
+        features = self.core.features(image, training=bool(training))
+        return LadderPosterior(self.core, features, size, training=bool(training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="dvae_tf")
+class LadderDecoder(_Half):
+    """Latents eps_1 to eps_L -> p(x|z).
+
+    Args:
+        core: the ladder.
+        likelihood: layer from maps of parameters to a distribution over images of any size.
+        size: height and width of images for latents of the shape `latent_shape`. For latents of
+            another size images have the padded size, a multiple of 2**L.
+    """
+
+    def __init__(self, core: LadderCore, likelihood: ProbabilisticLayer, size, **kwargs):
+        super().__init__(core, **kwargs)
+        self.likelihood = likelihood
+        self.size = tuple(size)
+        self.build(self.latent_shape)
+
+    def beside(self, encoder: LadderEncoder) -> "LadderDecoder":
+        """Return the decoder that has the encoder's core; after loading each has a core of its own."""
+        if self.core is encoder.core:
+            return self
+        return LadderDecoder(encoder.core, self.likelihood, self.size, name=self.name)
+
+    @property
+    def latent_shape(self) -> tuple:
+        """Shapes of the latents of an image of height and width `size`."""
+        return self.core.latent_shapes(*self.size)
+
+    def call(self, z, training=False):
+        if isinstance(z, Drawn):
+            return self.likelihood(z.parameters)
+        is_usual = all(
+            eps.shape[-3:] == shape for eps, shape in zip(z, self.latent_shape, strict=True)
+        )
+        found = self.core.descend(
+            levels=tuple(z), size=self.size if is_usual else None, training=bool(training)
+        )
+        return self.likelihood(found.parameters)
+
+    def compute_output_shape(self, latent_shape):
+        return (latent_shape[0][0], *self.size, self.core.channels)
+
+    def start_at(self, location: np.ndarray, mean: np.ndarray, stddev: np.ndarray) -> None:
+        """Standardise the input, and start p(x|z) at the moments of the data; all are [C].
+
+        Args:
+            location: the parameter for which p(x|z) has about the mean of the data.
+            mean, stddev: moments of the data.
+        """
+        core = self.core
+        stddev = np.maximum(stddev, 1e-6)
+        core.input_mean.assign(mean)
+        core.input_scale.assign(stddev)
+        core.location.assign(location)
+        if np.allclose(location, mean):  # on the scale of the data, not a logit
+            core.location_scale.assign(stddev)
+            bias = np.array(core.readout.bias).reshape(4, core.num_parameters, core.channels)
+            # softplus(raw) = stddev
+            bias[:, 1:] = np.log(np.expm1(stddev))
+            core.readout.bias.assign(bias.ravel())
+
+    def get_config(self) -> dict[str, Any]:
+        likelihood = keras.saving.serialize_keras_object(self.likelihood)
+        return super().get_config() | {"likelihood": likelihood, "size": list(self.size)}
