@@ -55,6 +55,11 @@ def draw_along(q: tfd.Distribution, *, seed: tf.Tensor, num_samples: int, origin
     return draw(q, seed=seed, num_samples=num_samples)
 
 
+def mean_along(q: tfd.Distribution):
+    """Return the mean of a posterior as `mean` does, and what a hierarchy computes along with it."""
+    return q.mean_along() if hasattr(q, "mean_along") else mean(q)
+
+
 def log_density(q: tfd.Distribution, z) -> tf.Tensor:
     """Return log q(z), [K, N], in nats, of latents that `draw_along` drew from q."""
     return z.log_density if isinstance(z, Drawn) else q.log_prob(z)

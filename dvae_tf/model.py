@@ -1,5 +1,6 @@
 """The denoising variational auto-encoder: one model class for all cells of the table of bounds."""
 
+import functools
 from typing import Any, NamedTuple
 
 import keras
@@ -10,12 +11,14 @@ from dvae_tf import (
     bounds,
     corruptions,
     counts,
+    denoising,
     densities,
     fit_arguments,
     latents,
     nests,
     randomness,
 )
+from dvae_tf.denoising import Denoised, HierarchyDenoiser, moments
 from dvae_tf.evidence import importance_sampling
 from dvae_tf.keras_model import KerasModel
 from dvae_tf.kinds import Kind, kind_of
@@ -46,18 +49,6 @@ class BoundTerms(NamedTuple):
     elbo: tf.Tensor
     reconstruction: tf.Tensor
     kl: tf.Tensor
-
-
-class Denoised(NamedTuple):
-    """A denoised batch.
-
-    Attributes:
-        mean: mean of every value, a nest of tensors [B, ...].
-        stddev: standard deviation of every value, with the same shapes.
-    """
-
-    mean: Example
-    stddev: Example
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
@@ -222,7 +213,10 @@ class DVAE(KerasModel):
             corruption = self.corruption if corruption is None else corruption
             noisy = corruption(nests.repeat(x, m), seed=corruption_seed)  # [M B, ...]
         # q_m = q(z|x~_m)
-        q = self.encoder(noisy, training=training)
+        if self.is_conditional:
+            q = self.encoder.recognize(x, noisy, training=training)  # q(z|x, x~)
+        else:
+            q = self.encoder(noisy, training=training)
         # z_km ~ q_m
         z = latents.draw_along(q, seed=latent_seed, num_samples=k)  # [K, M B, L]
         estimator = bounds.DoublyReparameterized()
@@ -343,7 +337,7 @@ class DVAE(KerasModel):
 
     def call(self, noisy):
         """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random."""
-        return self._decode(latents.mean(self._encode(noisy))).mean()
+        return self._decode(latents.mean_along(self._encode(noisy))).mean()
 
     def _encode(self, noisy):
         return self.encoder(self._as_examples(noisy), training=False)
@@ -354,36 +348,68 @@ class DVAE(KerasModel):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def denoise(self, noisy, *, num_samples: int = 16, seed: int = 0) -> Denoised:
+    def denoise(
+        self, noisy, *, num_samples: int = 16, seed: int = 0, origin: tuple[int, int] | None = None
+    ) -> Denoised:
         """Denoise by averaging over the posterior.
 
         Args:
             noisy: noisy examples, [B, ...]; they are not corrupted further.
             num_samples: S, latent samples for each example. 0 decodes the posterior mean, as `call`.
             seed: seed of the samples.
+            origin: row and column of the first pixel, if `noisy` is a window of a larger picture, so
+                that it gets the picture's random numbers; for models of images of any size.
 
         Returns:
             mean: (1/S) sum_s E[x|z_s], z_s ~ q(z|x~).
             stddev: sqrt((1/S) sum_s Var[x|z_s] + Var_s E[x|z_s]).
         """
         counts.check("num_samples", num_samples, 0)
-        q = self._encode(noisy)
+        noisy = self._as_examples(noisy)
         if num_samples == 0:
-            p = self._decode(latents.mean(q))
-            return Denoised(p.mean(), p.stddev())
+            q = self.encoder(noisy, training=False)
+            p = self._decode(latents.mean_along(q))
+            found = moments(p)
+            return Denoised(found.mean, tf.nest.map_structure(tf.sqrt, found.variance))
         seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
-        z = latents.draw(q, seed=seed, num_samples=num_samples)  # [S, B, L]
-        p = self._decode(nests.merge(z))
-        means = nests.separate(p.mean(), num_samples)  # [S, B, ...]
-        variances = nests.separate(p.variance(), num_samples)
+        if self._is_hierarchy:
+            return self._hierarchy.average(noisy, num_samples, seed, origin)
+        q = self.encoder(noisy, training=False)
+        return denoising.average(self.decoder, q, num_samples, seed)
 
-        def spread(variance, mean):
-            return tf.sqrt(tf.reduce_mean(variance, 0) + tf.math.reduce_variance(mean, 0))
+    def draws(self, noisy, num_draws: int, *, seed: int = 0, origin=None) -> Example:
+        """Return posterior draws of the clean example, x_s ~ p(x|z_s) with z_s ~ q(z|x~).
 
-        return Denoised(
-            tf.nest.map_structure(lambda mean: tf.reduce_mean(mean, 0), means),
-            tf.nest.map_structure(spread, variances, means),
-        )
+        A model of noisy examples (see `observations`) returns signals s(z_s).
+
+        Args:
+            noisy: noisy examples, [B, ...].
+            num_draws: S.
+            seed: seed of the draws.
+            origin: as in `denoise`.
+
+        Returns:
+            [S, B, ...]
+        """
+        counts.check("num_draws", num_draws, 1)
+        noisy = self._as_examples(noisy)
+        seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
+        if self._is_hierarchy:
+            return self._hierarchy.draws(noisy, num_draws, seed, origin)
+        return denoising.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether this is a model p(x|x~) with a prior p(z|x~), as `networks.ladder` can make it."""
+        return getattr(self.encoder, "is_conditional", False)
+
+    @property
+    def _is_hierarchy(self) -> bool:
+        return hasattr(self.decoder, "beside")
+
+    @functools.cached_property
+    def _hierarchy(self) -> HierarchyDenoiser:
+        return HierarchyDenoiser(self.encoder, self.decoder)
 
     def sample(self, num_examples: int, *, seed: int = 0) -> Example:
         """Return the mean examples E[x|z] for `num_examples` latents z ~ p(z): [n, ...]."""
@@ -404,7 +430,7 @@ class DVAE(KerasModel):
         x = self._clean_examples(x)
         seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
         q = self.encoder(x, training=False)
-        z = latents.draw(q, seed=seed, num_samples=num_samples)  # [K, B, L]
+        z = latents.draw_along(q, seed=seed, num_samples=num_samples)  # [K, B, L]
         log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(num_samples,))
         return tf.reduce_mean(log_reconstruction, 0) - densities.kl(q, self.prior, z)
 

@@ -101,7 +101,13 @@ def normal(shape, seed: tf.Tensor) -> tf.Tensor:
 
 
 def normal_maps(
-    num_samples: int, rows: tf.Tensor | int, shape: tf.Tensor, seed: tf.Tensor, *, origin=None
+    first_sample: tf.Tensor | int,
+    num_samples: int,
+    rows: tf.Tensor | int,
+    shape: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    origin=None,
 ) -> tf.Tensor:
     """Return float32 draws from N(0, 1) for maps: [num_samples, rows, h, w, c].
 
@@ -109,6 +115,7 @@ def normal_maps(
     of the size of the map. So a window of a map has the draws that the complete map has there.
 
     Args:
+        first_sample: number of the first sample.
         num_samples, rows: the leading axes.
         shape: (h, w, c), int32 [3]; below 2**24, 2**24 and 2**15.
         seed: int32 tensor [2].
@@ -125,7 +132,7 @@ def normal_maps(
         + places(first[1], shape[1], 15)[None, :, None]
         + places(0, shape[2], 0)
     )
-    each = places(0, num_samples, 32)[:, None] + places(0, rows, 0)  # [num_samples, rows]
+    each = places(first_sample, num_samples, 32)[:, None] + places(0, rows, 0)  # [num_samples, rows]
     base = _hash(tf.bitwise.bitwise_xor(tf.bitcast(seed, tf.uint64), _hash(each + 1)))
     gamma = tf.constant(_GAMMA, tf.uint64)
     z = _hash(base[:, :, None, None, None] + (place + 1) * gamma)

@@ -86,14 +86,15 @@ def importance_sampling(
         """Add the weights of chunk `index` to log sum w and log sum w^2, each [B]."""
         sample_seed, component_seed = randomness.split(randomness.fold_in(seed, index))
         q = encoder(noisy, training=False)
-        z = latents.draw(q, seed=sample_seed, num_samples=chunk)  # [S, M B, L]
+        z = latents.draw_along(q, seed=sample_seed, num_samples=chunk)  # [S, M B, L]
         if m > 1:
             u = randomness.uniform([chunk, block], component_seed)
             component = tf.one_hot(tf.cast(u * m, tf.int32), m, axis=1)  # [S, M, B]
-            z = latents.choose(nests.separate(z, m, axis=1), component)  # [S, B, L]
+            separate = nests.separate(latents.alone(z), m, axis=1)
+            z = latents.choose(separate, component)  # [S, B, L]
             log_proposal = densities.mixture_log_posterior(q, z, m)
         else:
-            log_proposal = q.log_prob(z)
+            log_proposal = latents.log_density(q, z)
         log_reconstruction = densities.log_reconstruction(decoder, z, x, copies=(chunk,))
         log_w = bounds.log_weights(log_reconstruction, prior.log_prob(z), log_proposal)
         is_counted = index * chunk + tf.range(chunk) < num_samples

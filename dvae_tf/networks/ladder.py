@@ -18,6 +18,7 @@ def ladder(
     filters: Sequence[int] = (32, 32, 32),
     activation: str = "swish",
     num_blocks: int = 1,
+    conditional: bool = False,
 ) -> Models:
     """A ladder VAE of convolutions; it takes images of any height and width.
 
@@ -33,6 +34,7 @@ def ladder(
         filters: channels of hidden maps, one number for each level, from the finest.
         activation: name of a Keras activation.
         num_blocks: residual blocks of each level, on each of the two ways.
+        conditional: whether the model is p(x|x~), with a prior p(z|x~) that reads the noisy image.
 
     Raises:
         ValueError: if an argument makes no network; the message says why.
@@ -49,6 +51,7 @@ def ladder(
         latent_dim,
         num_blocks,
         activation_function(activation),
+        conditional,
         name="ladder",
     )
     decoder = LadderDecoder(core, family(free, name="likelihood"), size, name="decoder")

@@ -16,6 +16,10 @@ and a posterior that shares the way down with it (Sonderby et al. 2016, arXiv:16
 al. 2016, arXiv:1606.04934). Latents are kept as eps, the non-centred form (Papaspiliopoulos et al.
 2007): KL(q(z_l | z_>l, y) || p(z_l | z_>l)) is KL(N(shift, spread^2) || N(0, 1)), and the prior of a
 ladder is the standard normal.
+
+A conditional ladder has a second way up for the noisy image y~, whose features c_l join the way down
+(Sohn et al. 2015): h_l + c_l takes the place of h_l. Then q(z | x, y~) reads both images, and the prior
+p(z | y~), still N(0, I) in eps, is what denoises.
 """
 
 import math
@@ -28,6 +32,7 @@ import tensorflow as tf
 from dvae_tf.latents import Drawn
 from dvae_tf.layers import positive
 from dvae_tf.networks.hierarchy.blocks import ResidualBlocks
+from dvae_tf.networks.hierarchy.way_up import WayUp
 from dvae_tf.networks.pyramid import convolution
 
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
@@ -44,6 +49,7 @@ class LadderCore(keras.layers.Layer):
         latent_channels: channels of each latent map.
         num_blocks: residual blocks of each level, on each way.
         activation: a Keras activation, or its name.
+        conditional: whether the way down reads a noisy image.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class LadderCore(keras.layers.Layer):
         latent_channels: int,
         num_blocks: int = 1,
         activation: Any = "swish",
+        conditional: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -67,9 +74,13 @@ class LadderCore(keras.layers.Layer):
         def blocks(width):
             return ResidualBlocks(width, num_blocks, self.activation)
 
-        self.reading = convolution(self.filters[0], 3, name="reading")
-        self.down = [convolution(width, 3, strides=2) for width in self.filters[1:]]
-        self.up_blocks = [blocks(width) for width in self.filters]
+        def way_up(inputs, name):
+            return WayUp(inputs, self.filters, num_blocks, self.activation, name=name)
+
+        self.conditional = conditional
+        self.recognition = way_up(channels * (1 + conditional), "recognition")
+        self.condition = way_up(channels, "condition") if conditional else None
+        self.joining = [convolution(width, 1) for width in self.filters if conditional]
         # The way down.
         exact = {"dtype": "float32"}
         self.prior = [convolution(2 * latent_channels, 3, **exact) for _ in self.filters[:-1]]
@@ -104,17 +115,19 @@ class LadderCore(keras.layers.Layer):
 
     def build(self, input_shape=None):
         widths, latent = self.filters, self.latent_channels
-        self.reading.build((None, None, None, 4 * self.channels))
+        self.recognition.build()
+        if self.condition is not None:
+            self.condition.build()
         self.readout.build((None, None, None, widths[0]))
         for level, width in enumerate(widths):
             maps = (None, None, None, width)
-            self.up_blocks[level].build(maps)
+            if self.conditional:
+                self.joining[level].build(maps)
             self.down_blocks[level].build(maps)
             self.posterior[level].build(maps)
             self.merging[level].build((None, None, None, 2 * width))
             self.projections[level].build((None, None, None, latent))
             if level < self.num_levels - 1:
-                self.down[level].build(maps)
                 self.prior[level].build(maps)
                 self.up[level].build((None, None, None, widths[level + 1]))
         self.top = self.add_weight(shape=(widths[-1],), initializer="zeros", name="top")
@@ -122,27 +135,42 @@ class LadderCore(keras.layers.Layer):
 
     # ---- the way up ----
 
-    def features(self, image: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, ...]:
-        """Return d_1 to d_L of images [B, H, W, C], padded: [B, h_l, w_l, f_l]."""
+    def features(self, *images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, ...]:
+        """Return d_1 to d_L of images [B, H, W, C], padded: [B, h_l, w_l, f_l].
+
+        A conditional ladder takes the clean and the noisy images.
+        """
+        read = tf.concat([self._standardized(image) for image in images], -1)
+        return self.recognition(read, training=training)
+
+    def conditions(self, noisy: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, ...] | None:
+        """Return c_1 to c_L of a conditional ladder, as `features`; None of another."""
+        if self.condition is None:
+            return None
+        return self.condition(self._standardized(noisy), training=training)
+
+    def _standardized(self, image):
         y = (tf.cast(image, tf.float32) - self.input_mean) / self.input_scale
-        h = self.reading(tf.nn.space_to_depth(padded(y, self.multiple), 2))
-        found = []
-        for level in range(self.num_levels):
-            if level:
-                h = self.down[level - 1](h)
-            h = self.up_blocks[level](h, training=training)
-            found.append(h)
-        return tuple(found)
+        # Values that are missing, NaN, are read as the mean.
+        return padded(tf.where(tf.math.is_finite(y), y, 0.0), self.multiple)
 
     # ---- the way down ----
 
     def descend(
-        self, features=None, *, noise=None, levels=None, size=None, training: bool = False
+        self,
+        features=None,
+        conditions=None,
+        *,
+        noise=None,
+        levels=None,
+        size=None,
+        training: bool = False,
     ) -> Drawn:
         """Go down once: N rows of latents, parameters of p(x|z), and densities without a sample axis.
 
         Args:
-            features: d_1 to d_L; None generates without an input.
+            features: d_1 to d_L; None takes eps from the prior.
+            conditions: c_1 to c_L of a conditional ladder.
             noise: standard normal maps: eps_l = shift_l + spread_l noise_l, or without an input
                 eps_l = noise_l.
             levels: eps_1 to eps_L, instead of `noise`.
@@ -161,6 +189,8 @@ class LadderCore(keras.layers.Layer):
         log_density, kls = zeros, [zeros] * self.num_levels
         for level in reversed(range(self.num_levels)):
             eps = given[level]
+            if conditions is not None:
+                h = h + self.joining[level](conditions[level])
             if features is not None:
                 shift, spread = self._posterior(level, h, features[level])
                 if levels is None:
@@ -169,18 +199,20 @@ class LadderCore(keras.layers.Layer):
                 else:
                     standard = (eps - shift) / spread
                 log_spread = tf.math.log(spread)
-                log_density += _sum(-0.5 * tf.square(standard) - log_spread - _HALF_LOG_2_PI)
                 kls[level] = _sum(
                     0.5 * (tf.square(shift) + tf.square(spread) - 1.0) - log_spread
                 )
-                spreads[level] = spread
+            else:
+                standard, log_spread, spread = eps, 0.0, tf.ones_like(eps)
+            log_density += _sum(-0.5 * tf.square(standard) - log_spread - _HALF_LOG_2_PI)
+            spreads[level] = spread
             found[level] = eps
             h = self._join(level, h, eps, training)
         parameters = self._read_out(h)
         if size is not None:
             parameters = parameters[:, : size[0], : size[1]]
-        spreads = () if features is None else tuple(spreads)
-        return Drawn(tuple(found), parameters, log_density, tf.stack(kls, axis=-1), spreads)
+        kl = tf.stack(kls, axis=-1)
+        return Drawn(tuple(found), parameters, log_density, kl, tuple(spreads))
 
     def _posterior(self, level: int, h, d):
         """Return shift and spread of q(eps_l | eps_>l, y)."""
@@ -225,6 +257,7 @@ class LadderCore(keras.layers.Layer):
             "latent_channels": self.latent_channels,
             "num_blocks": self.num_blocks,
             "activation": keras.activations.serialize(self.activation),
+            "conditional": self.conditional,
         }
 
 

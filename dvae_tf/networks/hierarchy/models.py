@@ -40,7 +40,7 @@ class _Half(keras.Model):
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class LadderEncoder(_Half):
-    """Images [B, H, W, C] of any size -> q(eps|y), a `LadderPosterior`."""
+    """Noisy images [B, H, W, C] of any size -> q(eps|y), or of a conditional ladder the prior p(eps|y)."""
 
     def __init__(self, core: LadderCore, **kwargs):
         super().__init__(core, **kwargs)
@@ -56,12 +56,26 @@ class LadderEncoder(_Half):
         """Windows of a picture must begin at multiples of this, in pixels."""
         return self.core.multiple
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether latents are drawn from a prior p(eps|y), and `recognize` is their posterior."""
+        return self.core.conditional
+
     def call(self, image, training=False):
-        size = image.shape[1:3]
-        if None in size:
-            size = tf.shape(image)[1:3]
-        features = self.core.features(image, training=bool(training))
-        return LadderPosterior(self.core, features, size, training=bool(training))
+        training = bool(training)
+        conditions = self.core.conditions(image, training=training)
+        features = None
+        if conditions is None:
+            features = self.core.features(image, training=training)
+        size = _size(image)
+        return LadderPosterior(self.core, features, conditions, size=size, training=training)
+
+    def recognize(self, clean, noisy, training=False) -> LadderPosterior:
+        """Return q(eps | x, y) of a conditional ladder, for clean and noisy images [B, H, W, C]."""
+        features = self.core.features(clean, noisy, training=training)
+        conditions = self.core.conditions(noisy, training=training)
+        size = _size(noisy)
+        return LadderPosterior(self.core, features, conditions, size=size, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -131,3 +145,9 @@ class LadderDecoder(_Half):
     def get_config(self) -> dict[str, Any]:
         likelihood = keras.saving.serialize_keras_object(self.likelihood)
         return super().get_config() | {"likelihood": likelihood, "size": list(self.size)}
+
+
+def _size(image):
+    """Return height and width: integers if they are known in a graph, else a tensor."""
+    size = image.shape[1:3]
+    return tf.shape(image)[1:3] if None in size else size

@@ -15,13 +15,18 @@ class LadderPosterior(tfd.Distribution):
 
     Args:
         core: the ladder.
-        features: d_1 to d_L of N inputs (see `LadderCore.features`).
+        features: d_1 to d_L of N inputs (see `LadderCore.features`). None for N(0, I), the prior of a
+            conditional ladder.
+        conditions: c_1 to c_L of a conditional ladder.
         size: height and width of the inputs, integers or an int32 tensor [2].
         training: whether layers are in their training phase.
     """
 
-    def __init__(self, core: LadderCore, features: tuple, size, training: bool = False):
-        self._core, self._features, self._size, self._training = core, features, size, training
+    def __init__(
+        self, core: LadderCore, features, conditions=None, *, size, training: bool = False
+    ):
+        self._core, self._size, self._training = core, size, training
+        self._features, self._conditions = features, conditions
         super().__init__(
             dtype=tf.float32,
             reparameterization_type=tfd.FULLY_REPARAMETERIZED,
@@ -33,32 +38,41 @@ class LadderPosterior(tfd.Distribution):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {"core": self._core, "features": self._features}
+        return {"core": self._core, "features": self._features, "conditions": self._conditions}
 
     @property
     def shapes(self) -> list[tf.Tensor]:
         """Shapes of eps_1 to eps_L, [3] each."""
         channels = self._core.latent_channels
-        return [tf.concat([tf.shape(d)[1:3], [channels]], 0) for d in self._features]
+        return [tf.concat([tf.shape(d)[1:3], [channels]], 0) for d in self._maps]
 
-    def draw(self, *, seed: tf.Tensor, num_samples: int, origin=None) -> Drawn:
+    @property
+    def _maps(self) -> tuple:
+        return self._conditions if self._features is None else self._features
+
+    @property
+    def _rows(self) -> tf.Tensor:
+        return tf.shape(self._maps[0])[0]
+
+    def draw(self, *, seed: tf.Tensor, num_samples: int, first=0, origin=None) -> Drawn:
         """Draw latents and keep what was computed along with them.
 
         Args:
             seed: int32 tensor [2]. The noise of a value depends on the seed, the number of the
                 sample, the row of the batch, and the value's place in the picture.
             num_samples: K.
+            first: number of the first sample.
             origin: place of the input's first pixel in a larger picture, an int32 tensor [2].
 
         Returns:
             levels [K, N, h_l, w_l, c], parameters [K, N, H, W, ...], log density [K, N], and KL
             terms [K, N, L].
         """
-        rows = tf.shape(self._features[0])[0]
         noise = [
             randomness.normal_maps(
+                first,
                 num_samples,
-                rows,
+                self._rows,
                 shape,
                 randomness.fold_in(seed, level),
                 origin=None if origin is None else origin // 2 ** (level + 1),
@@ -84,21 +98,27 @@ class LadderPosterior(tfd.Distribution):
 
     def mean(self, name="mean", **kwargs):
         """Return the path of conditional means: each eps_l is shift_l at the means above it."""
-        return self._mean_pass().levels
+        return self.mean_along().levels
 
     def stddev(self, name="stddev", **kwargs):
         """Return spread_l along the path of conditional means."""
-        return self._mean_pass().spreads
+        return self.mean_along().spreads
 
-    def _mean_pass(self) -> Drawn:
-        rows = tf.shape(self._features[0])[0]
-        zeros = tuple(tf.zeros(tf.concat([[rows], shape], 0)) for shape in self.shapes)
+    def mean_along(self) -> Drawn:
+        """Return the path of conditional means, and what is computed along with it."""
+        zeros = tuple(tf.zeros(tf.concat([[self._rows], shape], 0)) for shape in self.shapes)
         return self._descend(1, noise=zeros)
 
     def _descend(self, count, **given) -> Drawn:
-        features = tf.nest.map_structure(
-            lambda d: tf.tile(d, [count] + [1] * (len(d.shape) - 1)), self._features
-        )
+        def repeated(maps):
+            return maps and tuple(
+                tf.tile(d, [count] + [1] * (len(d.shape) - 1)) for d in maps
+            )
+
         return self._core.descend(
-            features, size=self._size, training=self._training, **given
+            repeated(self._features),
+            repeated(self._conditions),
+            size=self._size,
+            training=self._training,
+            **given,
         )
