@@ -7,9 +7,10 @@ from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.networks.hierarchy.core import LadderCore
 from dvae_tf.networks.hierarchy.models import LadderDecoder, LadderEncoder
 from dvae_tf.networks.network import Models, activation_function, check, network
+from dvae_tf.observations import Observation
 
 
-@network(sizes="filters", hidden=(32, 32, 32), activation="swish", latent_dim=6)
+@network(sizes="filters", hidden=(32, 32, 32), activation="swish", latent_dim=6, takes=("conditional", "observation"))
 def ladder(
     example_shape: tuple[int, ...],
     latent_dim: int,
@@ -19,6 +20,7 @@ def ladder(
     activation: str = "swish",
     num_blocks: int = 1,
     conditional: bool = False,
+    observation: Observation | None = None,
 ) -> Models:
     """A ladder VAE of convolutions; it takes images of any height and width.
 
@@ -35,6 +37,8 @@ def ladder(
         activation: name of a Keras activation.
         num_blocks: residual blocks of each level, on each of the two ways.
         conditional: whether the model is p(x|x~), with a prior p(z|x~) that reads the noisy image.
+        observation: p(y|s), for training on noisy images alone. The decoder then returns the
+            distribution p(y|z) = p(y|s(z)) of what is seen, and `likelihood` is not used.
 
     Raises:
         ValueError: if an argument makes no network; the message says why.
@@ -42,11 +46,20 @@ def ladder(
     check(example_shape, latent_dim, likelihood, filters, "filters", rank=3)
     counts.check("num_blocks", num_blocks)
     *size, channels = example_shape
-    family = LIKELIHOODS[likelihood].layer
+    if observation is not None and conditional:
+        raise ValueError(
+            "`observation` must be None for a conditional ladder, which needs clean images. "
+            f"Received: observation={observation!r}, conditional=True."
+        )
     free = (None, None, channels)
+    family = LIKELIHOODS[likelihood].layer
+    if observation is None:
+        num_parameters, last = family.params_size(free) // channels, family(free, name="likelihood")
+    else:
+        num_parameters, last = 1, layers.ObservedSignal(observation, name="likelihood")
     core = LadderCore(
         channels,
-        family.params_size(free) // channels,
+        num_parameters,
         filters,
         latent_dim,
         num_blocks,
@@ -54,5 +67,5 @@ def ladder(
         conditional,
         name="ladder",
     )
-    decoder = LadderDecoder(core, family(free, name="likelihood"), size, name="decoder")
+    decoder = LadderDecoder(core, last, size, name="decoder")
     return LadderEncoder(core, name="encoder"), decoder

@@ -238,6 +238,19 @@ class LadderCore(keras.layers.Layer):
 
     # ---- sizes ----
 
+    @property
+    def receptive_field(self) -> int:
+        """The distance in pixels within which input and noise can change an output.
+
+        A 3 x 3 convolution at level l reaches 2**l pixels.
+        """
+        strides = [2**level for level in range(1, self.num_levels + 1)]
+        blocks = 2 * self.num_blocks
+        up = sum(strides) * blocks + sum(strides[1:])  # blocks, and convolutions of stride 2
+        down = sum(strides) * (1 + blocks)  # z and blocks
+        ends = 3 * strides[0]  # reading, readout, and the four pixels that space_to_depth joins
+        return up + down + ends + strides[-1]  # and the grid of the coarsest level
+
     def latent_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], ...]:
         """Return the shapes of eps_1 to eps_L for an image of this size."""
         rows, columns = (-(-side // self.multiple) * self.multiple for side in (height, width))

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf.latents import Drawn
-from dvae_tf.layers import ProbabilisticLayer
+from dvae_tf.layers import ObservedSignal, ProbabilisticLayer
+from dvae_tf.likelihoods import likelihood_of
 from dvae_tf.networks.hierarchy.core import LadderCore
 from dvae_tf.networks.hierarchy.posterior import LadderPosterior
 
@@ -55,6 +56,11 @@ class LadderEncoder(_Half):
     def multiple(self) -> int:
         """Windows of a picture must begin at multiples of this, in pixels."""
         return self.core.multiple
+
+    @property
+    def receptive_field(self) -> int:
+        """The distance in pixels within which an input can change a denoised pixel."""
+        return self.core.receptive_field
 
     @property
     def is_conditional(self) -> bool:
@@ -123,19 +129,16 @@ class LadderDecoder(_Half):
     def compute_output_shape(self, latent_shape):
         return (latent_shape[0][0], *self.size, self.core.channels)
 
-    def start_at(self, location: np.ndarray, mean: np.ndarray, stddev: np.ndarray) -> None:
-        """Standardise the input, and start p(x|z) at the moments of the data; all are [C].
-
-        Args:
-            location: the parameter for which p(x|z) has about the mean of the data.
-            mean, stddev: moments of the data.
-        """
-        core = self.core
+    def start_at(self, mean: np.ndarray, stddev: np.ndarray) -> None:
+        """Standardise the input, and start p(x|z) at the moments of the data, [C]."""
+        core, location = self.core, mean
+        if not isinstance(self.likelihood, ObservedSignal):
+            location = likelihood_of(self.likelihood).location(mean)
         stddev = np.maximum(stddev, 1e-6)
         core.input_mean.assign(mean)
         core.input_scale.assign(stddev)
         core.location.assign(location)
-        if np.allclose(location, mean):  # on the scale of the data, not a logit
+        if location is mean:  # on the scale of the data, not a logit
             core.location_scale.assign(stddev)
             bias = np.array(core.readout.bias).reshape(4, core.num_parameters, core.channels)
             # softplus(raw) = stddev

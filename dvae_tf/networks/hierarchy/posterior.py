@@ -41,6 +41,16 @@ class LadderPosterior(tfd.Distribution):
         return {"core": self._core, "features": self._features, "conditions": self._conditions}
 
     @property
+    def batch_shape(self) -> tf.TensorShape:
+        return self._maps[0].shape[:1]
+
+    @property
+    def event_shape(self) -> tuple[tf.TensorShape, ...]:
+        """Shapes of eps_1 to eps_L."""
+        channels = self._core.latent_channels
+        return tuple(tf.TensorShape([*d.shape[1:3], channels]) for d in self._maps)
+
+    @property
     def shapes(self) -> list[tf.Tensor]:
         """Shapes of eps_1 to eps_L, [3] each."""
         channels = self._core.latent_channels
