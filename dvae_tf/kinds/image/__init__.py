@@ -47,8 +47,7 @@ class Image(Kind):
         return pixels.as_float_in_graph(stored)
 
     def mean(self, stored) -> np.ndarray:
-        mean = np.asarray(stored).mean(axis=0, dtype=np.float64)
-        return mean / pixels.WHITE if stored.dtype == np.uint8 else mean
+        return pixels.mean(stored)
 
     def binarized(self, stored, how: str, *seeds: int) -> np.ndarray:
         if how == "threshold":
