@@ -139,6 +139,11 @@ class Dataset:
         return self.train.kind
 
     @property
+    def is_paired(self) -> bool:
+        """Whether the examples are pairs, noisy and clean, so that batches are (noisy, clean)."""
+        return self.train.is_paired
+
+    @property
     def example_shape(self):
         """Shape of an example, without the batch: a tuple, or a nest of tuples."""
         return self.train.shape
