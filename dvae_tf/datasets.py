@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from dvae_tf import streamed
+from dvae_tf import counts, streamed
 from dvae_tf.data.batches import (
     check_training_examples,
     evaluation_batches,
@@ -13,6 +13,7 @@ from dvae_tf.data.batches import (
 )
 from dvae_tf.data.holding_out import ORDERS as SPLITS
 from dvae_tf.data.holding_out import divide
+from dvae_tf.data.patches import Patches
 from dvae_tf.data.splits import (
     BINARIZATIONS,
     Dataset,
@@ -25,6 +26,7 @@ from dvae_tf.data.splits import (
 )
 from dvae_tf.kinds import KINDS, Kind
 from dvae_tf.kinds.image.pixels import as_float
+from dvae_tf.kinds.kind import Recording, Source
 from dvae_tf.streamed import DatasetError, Streamed
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "SPLITS",
     "Dataset",
     "DatasetError",
+    "Patches",
     "Split",
     "Streamed",
     "as_float",
@@ -60,8 +63,16 @@ def load(
     cache: str = "auto",
     limit: int | None = None,
     kind: str | None = None,
+    clean: str | None = None,
+    patch: int | None = None,
+    range: str | None = None,
+    is_noisy: bool = False,
 ) -> Dataset:
     """Load a data set.
+
+    Images are in [0, 1], in the folder of files of one size; `clean`, `patch`, `range` and `is_noisy`
+    lift these limits, and read everything into memory. An .npz with `x_noisy` and `x_clean` holds
+    pairs.
 
     Args:
         name: name or path of a data set, as a kind of data reads it: "digits" (scikit-learn's,
@@ -74,6 +85,12 @@ def load(
             `cache` is "memory", held-out splits of such data keep at most 128 MiB each.
         limit: number of training examples to keep (see `Dataset.limited`); None keeps all.
         kind: name of the kind of data, from `kinds.KINDS`; None takes the kind that reads the name.
+        clean: folder with a clean image for every noisy one in the folder `name`, matched by name, or
+            such an .npy beside an .npy.
+        patch: P, to cut patches of P x P pixels from images of any size; None keeps images whole.
+        range: the values that become 0 and 1: "LO,HI", or "percentile:A,B" of all (clean) values.
+            None takes 0 and the type's greatest value for integers, 0 and 1 for floats.
+        is_noisy: whether the images are noisy, so that they may leave [0, 1] and hold NaN.
 
     Raises:
         DatasetError: if an argument is unknown, or the data are missing, damaged or out of range.
@@ -82,12 +99,31 @@ def load(
         raise DatasetError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
     if split not in (None, *SPLITS):
         raise DatasetError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
+    if patch is not None and not counts.is_count(patch):
+        raise DatasetError(f"`patch` must be an integer of at least 1. Received: patch={patch!r}.")
     reader = choose_kind(name, kind)
-    source = reader.load(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"), cache=cache)
-    train = Split(*source.train, reader)
-    test = None if source.test is None else Split(*source.test, reader)
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+    recording = Recording(clean, range, is_noisy, any_size=patch is not None)
+    if recording == Recording():
+        source = reader.load(name, data_dir=data_dir, cache=cache)
+    else:
+        source = reader.load_recorded(name, recording, data_dir=data_dir)
+    train, test = _splits(source, reader, patch)
     dataset = divide(source.name, train, test, split or source.order, source.num_held_out)
-    return _cached(dataset.limited(limit), cache)
+    return _cached(replace(dataset.limited(limit), range=source.range), cache)
+
+
+def _splits(source: Source, kind: Kind, patch: int | None) -> tuple[Split, Split | None]:
+    """Return what a kind has read as splits: all examples, and the data set's own test split."""
+
+    def split(examples, labels, noisy=None) -> Split:
+        if patch is None:
+            return Split(examples, labels, kind, noisy)
+        cut = None if noisy is None else Patches.of(noisy, patch)
+        return Split(Patches.of(examples, patch), None, kind, cut)
+
+    test = None if source.test is None else split(*source.test)
+    return split(*source.train, source.noisy), test
 
 
 def choose_kind(name: str, kind: str | None = None) -> Kind:

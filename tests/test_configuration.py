@@ -77,12 +77,16 @@ def test_a_new_kind_brings_its_own_defaults(monkeypatch):
 def test_only_what_a_run_can_do_without_is_none():
     hints = {field.name: field.default for field in dataclasses.fields(Configuration)}
     free = {
+        "clean",
         "data_dir",
         "init_from",
         "limit",
         "max_gradient_norm",
+        "observation",
+        "patch",
         "patience",
         "preset",
+        "range",
         "run_dir",
         "resume",
     }
@@ -110,7 +114,8 @@ def test_run_directories_may_begin_at_home(monkeypatch):
 def test_every_flag_of_the_command_line(capsys):
     line = (
         "--dataset mnist --kind image --data-dir d --split contiguous --binarize static --limit 5 "
-        "--cache memory --noise gaussian --noise-level 0.1:0.3 --clip --objective iwae "
+        "--cache memory --clean c --patch 64 --augment --range 0,4095 --noise gaussian "
+        "--noise-level 0.1:0.3 --clip --observation gaussian:0.1 --objective iwae "
         "--posterior mixture --num-corruptions 2 --num-samples 3 --gradient reparameterized "
         "--kl-warmup 4 --likelihood gaussian --network conv --hidden 8 16 --activation relu "
         "--latent-dim 6 --epochs 7 --batch-size 8 --learning-rate 0.01 --schedule constant "
@@ -126,9 +131,14 @@ def test_every_flag_of_the_command_line(capsys):
         binarize="static",
         limit=5,
         cache="memory",
+        clean="c",
+        patch=64,
+        augment=True,
+        range="0,4095",
         noise="gaussian",
         noise_level=(0.1, 0.3),
         clip=True,
+        observation="gaussian:0.1",
         objective="iwae",
         posterior="mixture",
         num_corruptions=2,
@@ -185,6 +195,9 @@ def test_every_flag_of_the_command_line(capsys):
         (["--seed", "-1"], "--seed must be greater than or equal to 0. Received: -1"),
         (["--kl-warmup", "-1"], "--kl-warmup must be greater than or equal to 0"),
         (["--nose", "gaussian"], "Unknown option: --nose"),
+        (["--patch", "0"], "--patch must be greater than or equal to 1. Received: 0"),
+        (["--patch", "6.5"], "'6.5' is not a whole number"),
+        (["--augment"], "--augment must go with --patch: .* Set --patch"),
         (["mnist"], "mnist"),
         (["--preset", "frey"], "frey-im2017"),
         (["--gradient", "doubly_reparameterized"], "must go with --objective iwae"),
@@ -222,9 +235,14 @@ DEFAULTS = {
     "binarize": "none",
     "limit": None,
     "cache": "auto",
+    "clean": None,
+    "patch": None,
+    "augment": False,
+    "range": None,
     "noise": "salt_pepper",
     "noise_level": 0.2,
     "clip": False,
+    "observation": None,
     "objective": "elbo",
     "posterior": "conditional",
     "num_corruptions": 1,
@@ -357,6 +375,9 @@ def test_defaults_fit_data_and_likelihood():
     assert resolve(Options(noise="gaussian")).noise_level == 0.1
     assert resolve(Options(noise="none")).noise_level == 0.0
     assert resolve(Options(noise_level=0.0)).noise_level == 0.0
+    for noisy in ({"clean": "c"}, {"observation": "gaussian:0.1"}):
+        assert resolve(Options(dataset="frey", **noisy)).noise == "none"
+        assert resolve(Options(dataset="frey", noise="speckle", **noisy)).noise == "speckle"
 
 
 # The options whose defaults depend on others.
@@ -426,6 +447,9 @@ def test_every_entry_has_its_defaults_written_down(option):
         {"learning_rate": "fast"},
         {"max_gradient_norm": True},
         {"precision": "bfloat16"},
+        {"patch": "64"},
+        {"augment": 1},
+        {"range": [0, 1]},
         {"objective": None},
         {"colour": "red"},
     ],

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import train
 from dvae_tf import DVAE, corruptions, kinds
+from dvae_tf.data.patches import Patches
 from dvae_tf.kinds.image import Image
 from dvae_tf.runs import checkpoints, command_line, history, training
 from dvae_tf.runs.configuration import Configuration
@@ -73,6 +74,7 @@ IMAGES = OF_TRAIN | OF_VALIDATION | changed("test")
 NOISE = changed("corruption", "noise", "shown noise", "test_corruption", "validation noise")
 LATENTS = changed("latents", "validation latents")
 NETWORK = changed("layers", "weights")
+NARROW = {"dataset": "noisy.npy", "range": "0,100"}  # which some values leave
 
 CASES = (
     Case(
@@ -103,6 +105,21 @@ CASES = (
         | {"steps": (2, 2), "test_corruption": corruptions.Identity()},
     ),
     Case({"cache": "none"}, {"streamed": True}, {"dataset": "folder"}),
+    Case(
+        {"clean": "other.npy"},
+        OF_TRAIN | changed("validation", "validated images", "shown", "test") | {"paired": True},
+        {"dataset": "noisy.npy", "noise": "none"},
+    ),
+    Case({"observation": "gaussian:0.1"}, IMAGES, {"noise": "none", **NARROW}),
+    Case({"range": "percentile:0,100"}, IMAGES, {"dataset": "noisy.npy"}),
+    Case(
+        {"patch": "2"},
+        IMAGES
+        | NETWORK
+        | changed("order", "rate", "noise", "validation noise")
+        | {"steps": (16, 16)},
+    ),
+    Case({"augment": True}, changed("order"), {"patch": "3"}),
     Case({"noise": "masking", "run_dir": "elsewhere"}, NOISE | {"directory": "elsewhere"}),
     Case(
         {"noise_level": "0.3", "hidden": "6 5"},
@@ -191,6 +208,7 @@ def observed(tmp_path_factory):
         (directory / name).mkdir()
     for name in ("grey.npy", "other.npy", "b/grey.npy"):
         np.save(directory / name, images(rng))
+    np.save(directory / "noisy.npy", images(rng) // 2)
     shutil.copy(directory / "grey.npy", directory / "a")
     for index, image in enumerate(images(rng)):
         keras.utils.save_img(directory / "folder" / f"{index:02d}.png", image, scale=False)
@@ -252,16 +270,16 @@ def observe(flags) -> dict[str, Any]:
         "start": start.numpy(),
         "optimizer": type(optimizer).__name__,
         "clipping": inner.global_clipnorm,
-        "order": order(given["x"], found["train"], given["steps_per_epoch"]),
+        "order": order(given["x"], run.dataset.train, given["steps_per_epoch"]),
         "steps": (given["steps_per_epoch"], model.steps_per_execution),
         "epochs": (given["initial_epoch"], given["epochs"]),
         "validated epochs": given["validation_freq"],
-        "validated images": np.concatenate(list(given["validation_data"].as_numpy_iterator())),
+        "validated images": np.concatenate([joined(x) for x in given["validation_data"]]),
         **callbacks(given["callbacks"]),
     }
     for name in (
         *("objective", "posterior", "num_corruptions", "num_samples", "gradient", "binarize"),
-        *("latent_dim", "corruption", "test_corruption"),
+        *("latent_dim", "corruption", "test_corruption", "paired"),
     ):
         found[name] = getattr(model, name)
     found["noise"], found["latents"] = drawn(model, model.training_gradient)
@@ -297,12 +315,21 @@ def described(layer) -> tuple:
     return (type(layer).__name__, activation, *(str(config.get(name)) for name in names))
 
 
-def order(batches, train_images, steps: int) -> np.ndarray:
-    """Return the places in the training split of the images of an epoch: [step, batch]."""
-    is_same = [
-        (batch[:, np.newaxis] == train_images).all(axis=(2, 3, 4))
-        for batch in batches.take(steps).as_numpy_iterator()
-    ]
+def joined(batch) -> np.ndarray:
+    """Return a batch as one array; the parts of pairs become channels."""
+    return np.concatenate(batch, axis=-1) if isinstance(batch, tuple) else batch.numpy()
+
+
+def order(batches, split, steps: int) -> np.ndarray:
+    """Return the places in the training split of the images of an epoch: [step, batch].
+
+    Patches are at places of their own, and are returned themselves.
+    """
+    epoch = [joined(batch) for batch in batches.take(steps)]
+    if isinstance(split.examples, Patches):
+        return np.stack(epoch)
+    clean = split.as_float()
+    is_same = [(batch[:, np.newaxis, ..., -1:] == clean).all(axis=(2, 3, 4)) for batch in epoch]
     return np.argmax(is_same, axis=2)
 
 
@@ -331,7 +358,9 @@ def drawn(model, step) -> tuple[np.ndarray, np.ndarray]:
         return call
 
     model.encoder, model.decoder = heard("noisy", encoder), heard("latents", decoder)
-    step(tf.constant(PROBE))
+    height, width = encoder.input_shape[1:3]
+    probe = tf.constant(PROBE[:, :height, :width])
+    step((probe, probe) if model.paired else probe)
     model.encoder, model.decoder = encoder, decoder
     q = encoder(seen["noisy"])
     latents = seen["latents"].reshape(-1, *q.mean().shape)
@@ -392,6 +421,7 @@ def test_every_option_has_a_case():
     assert options == {field.name for field in dataclasses.fields(Configuration)}
 
 
+@pytest.mark.filterwarnings("ignore:.* of the clean values leave the range")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.changes))
 def test_an_option_changes_what_it_should_and_nothing_else(case, observed):
     flags = BASE | case.base

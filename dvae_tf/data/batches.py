@@ -1,8 +1,8 @@
 """Batches for training and evaluation.
 
 Batches are made by index: each is one gather from memory. Training examples that do not fit into
-memory are streamed, that is, read when their batch is due. In both cases the content of a training
-batch is a function of (seed, step) alone.
+memory are streamed, that is, read when their batch is due. Patches are cut from images in memory, at
+random places. In all cases the content of a training batch is a function of (seed, step) alone.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf import randomness
+from dvae_tf.data.patches import Patches, gatherer
 from dvae_tf.data.splits import Split
-from dvae_tf.streamed import Streamed
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -37,23 +37,37 @@ def steps_per_call(steps: int) -> int:
 
 
 def training_batches(
-    split: Split, batch_size: int, *, seed: int, first_step: int = 0
+    split: Split, batch_size: int, *, seed: int, first_step: int = 0, augment: bool = False
 ) -> tf.data.Dataset:
     """Return an endless stream of training batches; batch t is a function of (seed, t) alone.
 
     Every epoch of `steps_per_epoch` batches goes through the split in a new order. All batches are
     full, so that one compiled program serves them; each epoch leaves out other examples. Batches
-    hold no labels.
+    hold no labels; batches of pairs are (noisy, clean).
+
+    Each patch stands for its image, so that an epoch takes as many patches from every image as its
+    grid has, but at new random places.
 
     Args:
         split: the training examples.
         batch_size: examples in a batch; a smaller split is one batch.
         seed: determines the order.
         first_step: the step of the first batch; a resumed run gives the one it stopped at.
+        augment: whether to turn and flip patches at random, in one of eight ways.
     """
     size = min(batch_size, len(split))
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    batches = _batches(split, steps, _order(split, batch_size, seed), size, whole=True)
+    places = _order(split, batch_size, seed)
+    if isinstance(split.examples, Patches):
+        gather = gatherer(*_parts(split))
+        (_, place_seed) = randomness.split(randomness.as_seed(seed))
+
+        def at_random_places(step):
+            seed = randomness.fold_in(place_seed, step)
+            return gather(places(step), seed=seed, augment=augment)
+
+        return steps.map(_as_batches(split, at_random_places, size)).prefetch(tf.data.AUTOTUNE)
+    batches = _batches(split, steps, places, size, whole=True)
     # With streamed batches AUTOTUNE would enlarge the buffer as long as reading is the bottleneck.
     return batches.prefetch(2 if split.is_streamed else tf.data.AUTOTUNE)
 
@@ -67,11 +81,13 @@ def check_training_examples(split: Split, batch_size: int, *, seed: int, first_s
     if split.is_streamed:
         places = _order(split, batch_size, seed)
         for step in range(first_step, first_step + steps_per_epoch(split, batch_size)):
-            split.examples[places(tf.constant(step, tf.int64)).numpy()].check()
+            indices = places(tf.constant(step, tf.int64)).numpy()
+            for part in _parts(split):
+                part[indices].check()
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Return one pass over the examples in order; the last batch may be smaller."""
+    """Return one pass over the examples in order, or over pairs; the last batch may be smaller."""
     count = len(split)
 
     def places(start):
@@ -111,22 +127,48 @@ def _batches(
     split: Split, numbers: tf.data.Dataset, places: Callable, size: int, *, whole: bool
 ) -> tf.data.Dataset:
     """Return a batch of floats for each of the numbers: the examples at `places(number)`."""
-    examples, kind = split.examples, split.kind
     rows = size if whole else None
-    shapes = [(rows, *part.shape[1:]) for part in tf.nest.flatten(examples)]
+    if split.is_streamed:
+        indices = numbers.map(places).unbatch()
+        streams = tuple(part.stream(indices) for part in _parts(split))
+        stored = tf.data.Dataset.zip(streams).batch(size)
+        return stored.map(_as_batches(split, lambda *parts: parts, rows))
+    if isinstance(split.examples, Patches):
+        gather = gatherer(*_parts(split))
+    else:
+        with tf.device("CPU"):  # keep the data in host memory
+            held = tf.nest.map_structure(tf.constant, _parts(split))
 
-    def as_batch(stored):
-        parts = tf.nest.flatten(kind.to_float_in_graph(stored))
+        def gather(indices):
+            return tf.nest.map_structure(lambda x: tf.gather(x, indices), held)
+
+    return numbers.map(_as_batches(split, lambda number: gather(places(number)), rows))
+
+
+def _parts(split: Split) -> list:
+    """Return what a batch is made of: the noisy examples, if there are pairs, and the examples."""
+    return [split.noisy, split.examples] if split.is_paired else [split.examples]
+
+
+def _as_batches(split: Split, gather: Callable, rows: int | None) -> Callable:
+    """Return a function that gathers `_parts`, and makes of them a batch as models take it.
+
+    Args:
+        split: the examples.
+        gather: returns the stored parts.
+        rows: number of examples in a batch, or None.
+    """
+    shapes = [
+        [(rows, *x.shape[1:]) for x in tf.nest.flatten(examples)] for examples in _parts(split)
+    ]
+
+    def as_batch(stored, shapes):
+        parts = tf.nest.flatten(split.kind.to_float_in_graph(stored))
         checked = [tf.ensure_shape(x, shape) for x, shape in zip(parts, shapes, strict=True)]
         return tf.nest.pack_sequence_as(stored, checked)
 
-    if isinstance(examples, Streamed):
-        return examples.stream(numbers.map(places).unbatch()).batch(size).map(as_batch)
-    with tf.device("CPU"):  # keep the data in host memory
-        held = tf.nest.map_structure(tf.constant, examples)
+    def batch(*numbers):
+        batches = [as_batch(*part) for part in zip(gather(*numbers), shapes, strict=True)]
+        return tuple(batches) if split.is_paired else batches[0]
 
-    def gather(number):
-        indices = places(number)
-        return as_batch(tf.nest.map_structure(lambda x: tf.gather(x, indices), held))
-
-    return numbers.map(gather)
+    return batch

@@ -13,19 +13,20 @@ def divide(
 ) -> Dataset:
     """Hold out a validation split, and a test split if the data set has none of its own.
 
-    The choice does not depend on the seed of a run.
+    The choice does not depend on the seed of a run. Patches are held out with their images.
 
     Args:
         name: name of the data set.
         examples: all examples outside the data set's own test split.
         test: the data set's own test split, or None.
         order: "random" holds out random examples, "contiguous" holds out blocks.
-        num_held_out: examples to hold out for each split; None takes a tenth.
+        num_held_out: examples (of patches, images) to hold out for each split; None takes a
+            tenth.
 
     Raises:
         DatasetError: if there are too few examples.
     """
-    count = len(examples)
+    count = examples.num_records
     num_parts = 2 if test is None else 1
     if count < num_parts + 1:
         raise DatasetError(
@@ -40,9 +41,9 @@ def divide(
     else:
         held_out = _blocks(count, size, num_parts)
     kept = np.setdiff1d(np.arange(count), np.concatenate(held_out))
-    validation = examples.take(held_out[0])
-    test = examples.take(held_out[1]) if test is None else test
-    return Dataset(name, examples.take(kept), validation, test)
+    validation = examples.take_records(held_out[0])
+    test = examples.take_records(held_out[1]) if test is None else test
+    return Dataset(name, examples.take_records(kept), validation, test)
 
 
 def _blocks(count: int, size: int, num_parts: int, num_blocks: int = 4) -> list[np.ndarray]:

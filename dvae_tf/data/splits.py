@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf import counts, nests
+from dvae_tf.data.patches import Patches
 from dvae_tf.kinds import Kind, kind_of_shape
 from dvae_tf.kinds.kind import Example
 from dvae_tf.streamed import MAX_CACHED, DatasetError, Streamed
@@ -29,19 +30,24 @@ class Split:
 
     Attributes:
         examples: a nest of arrays [N, ...] in the form that `kind` stores; a single tensor may be a
-            `Streamed`.
+            `Streamed` or `Patches`.
         labels: [N], or None.
         kind: kind of data; None takes the kind whose models have inputs of this shape.
+        noisy: of pairs the noisy examples, in the same form; `examples` are then the clean ones.
+            None if there is no recorded noise.
     """
 
     examples: Any
     labels: np.ndarray | Streamed | None = None
     kind: Kind = None  # type: ignore[assignment] # made in __post_init__
+    noisy: Any = None
 
     def __post_init__(self):
         if self.kind is None:
             shape = getattr(self.examples, "shape", None)
             object.__setattr__(self, "kind", kind_of_shape(shape))
+        if isinstance(self.examples, Patches) and self.is_paired:
+            assert self.examples.is_aligned(self.noisy), "pairs are of the same places"
 
     def __len__(self) -> int:
         return nests.batch_size(self.examples)
@@ -61,35 +67,81 @@ class Split:
         """Whether the examples stay on disk."""
         return isinstance(self.examples, Streamed)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether every example is a pair, noisy and clean."""
+        return self.noisy is not None
+
     def take(self, indices) -> "Split":
         """Return the examples at a slice, or at an array of indices."""
-        labels = None if self.labels is None else self.labels[indices]
-        return replace(self, examples=nests.take(self.examples, indices), labels=labels)
+        return self._map(lambda part: part[indices])
+
+    @property
+    def num_records(self) -> int:
+        """Number of records: of examples, or of images that patches are cut from."""
+        return self.examples.num_images if isinstance(self.examples, Patches) else len(self)
+
+    def take_records(self, indices) -> "Split":
+        """Return the examples of the records at a slice, or at an array of indices.
+
+        Splits of patches are made by image, so that no two of them share a part of an image.
+        """
+        if isinstance(self.examples, Patches):
+            return self._map(lambda part: part.of_images(indices))
+        return self.take(indices)
 
     def as_float(self) -> Example:
         """Return all examples as float32 arrays on the scale that models see."""
         return self.kind.to_float(self.examples)
 
+    def noisy_as_float(self) -> Example:
+        """Return the noisy examples of pairs as float32 arrays on the scale that models see."""
+        return self.kind.to_float(self.noisy)
+
     def arrays(self) -> Iterator[np.ndarray]:
-        """Yield the arrays in memory: the parts of the examples, then the labels."""
-        for array in (*tf.nest.flatten(self.examples), self.labels):
-            if isinstance(array, np.ndarray):
+        """Yield the arrays in memory: the parts of the examples, the labels, the noisy examples."""
+        noisy = tf.nest.flatten(self.noisy) if self.is_paired else []
+        for array in (*tf.nest.flatten(self.examples), self.labels, *noisy):
+            if isinstance(array, Patches):
+                yield from (array.values, array.table, array.places)
+            elif isinstance(array, np.ndarray):
                 yield array
+
+    def _map(self, function) -> "Split":
+        """Apply a function to every array: to the parts of the examples, to the labels, and so on."""
+        return replace(
+            self,
+            examples=tf.nest.map_structure(function, self.examples),
+            labels=None if self.labels is None else function(self.labels),
+            noisy=tf.nest.map_structure(function, self.noisy) if self.is_paired else None,
+        )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits of one data set; only the training split may be streamed."""
+    """Three disjoint splits of one data set; only the training split may be streamed.
+
+    Attributes:
+        name: name in figures and reports.
+        train, validation, test: the splits.
+        range: "LO,HI", the values in the files that became 0 and 1; None for the kind's own scale.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
+    range: str | None = None
 
     @property
     def kind(self) -> Kind:
         """The kind of data."""
         return self.train.kind
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the examples are pairs, noisy and clean, so that batches are (noisy, clean)."""
+        return self.train.is_paired
 
     @property
     def example_shape(self):
@@ -112,6 +164,8 @@ class Dataset:
     def limited(self, num_examples: int | None) -> "Dataset":
         """Return the data set with only the first `num_examples` training examples; None keeps all.
 
+        Of patches, the first `num_examples` training images are kept.
+
         Raises:
             DatasetError: if `num_examples` is not a positive integer.
         """
@@ -121,7 +175,7 @@ class Dataset:
             raise DatasetError(
                 f"`limit` must be an integer of at least 1. Received: limit={num_examples!r}."
             )
-        return replace(self, train=self.train.take(slice(num_examples)))
+        return replace(self, train=self.train.take_records(slice(num_examples)))
 
     def binarized(self, how: str, *, seed: int = 0) -> "Dataset":
         """Return the data set with binary values.
@@ -149,6 +203,11 @@ class Dataset:
             raise DatasetError(
                 "`binarize` must be dynamic or none when training examples are read from disk as "
                 f"needed. Received: binarize={how!r}. Choose dynamic, or cache='memory'."
+            )
+        if how != "dynamic" and isinstance(self.train.examples, Patches):
+            raise DatasetError(
+                "`binarize` must be dynamic or none for patches, which are cut anew in every step. "
+                f"Received: binarize={how!r}. Choose dynamic."
             )
         validation = binarized(self.validation, how, SPLIT_SEED, 1)
         test = binarized(self.test, how, SPLIT_SEED, 2)
@@ -188,17 +247,22 @@ def loaded(split: Split) -> Split:
         DatasetError: if it does not fit, or an example cannot be read.
     """
     try:
-        examples = tf.nest.map_structure(np.asarray, split.examples)
+        return split._map(np.asarray)
     except MemoryError as error:
         raise DatasetError(
             "`cache` must be auto or none when the examples do not fit into memory. "
             f"Received: {len(split)} examples of shape {split.shape}. Choose cache='none'."
         ) from error
-    labels = None if split.labels is None else np.asarray(split.labels)
-    return replace(split, examples=examples, labels=labels)
 
 
 def mean_example(split: Split) -> Example:
-    """Return the mean example, without the batch axis; a streamed split averages 1,000 examples."""
-    some = in_memory(split, _NUM_AVERAGED) if split.is_streamed else split
+    """Return the mean example, without the batch axis.
+
+    Of streamed examples and of patches, at most 1,000 are averaged.
+    """
+    some = split
+    if split.is_streamed:
+        some = in_memory(split, _NUM_AVERAGED)
+    elif isinstance(split.examples, Patches):
+        some = split.take(evenly_spaced(len(split), _NUM_AVERAGED))
     return split.kind.mean(some.examples)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf.registry import Registry
+from dvae_tf.streamed import DatasetError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,16 +19,35 @@ Example = Any
 KINDS: Registry[type["Kind"]] = Registry("kind", "dvae_tf.kinds")
 
 
+class Recording(NamedTuple):
+    """How recorded examples are to be read, where their name does not say it.
+
+    Attributes:
+        clean: path of the clean partners of noisy examples; None if there are none.
+        range: the values that become 0 and 1: "LO,HI", or "percentile:A,B" of all values; None for
+            the kind's own scale.
+        is_noisy: whether the examples are noisy, so that values may leave [0, 1] and be missing.
+        any_size: whether sizes may differ. The examples are then a list of arrays.
+    """
+
+    clean: str | None = None
+    range: str | None = None
+    is_noisy: bool = False
+    any_size: bool = False
+
+
 class Source(NamedTuple):
     """Examples that a kind has read, before any are held out.
 
     Attributes:
         name: name of the data set in figures and reports.
         train: (examples, labels or None), from which splits are held out. Examples are a nest of
-            arrays [N, ...], or a `Streamed`.
+            arrays [N, ...], or a `Streamed`, or a list of arrays of different sizes.
         test: the same for the data set's own test split, or None.
         num_held_out: examples to hold out for each split; None takes a tenth.
         order: "random", or "contiguous" if neighbours are alike, as in a video.
+        noisy: the noisy partners of the examples in `train`, if these are the clean ones of pairs.
+        range: "LO,HI", the values in the files that became 0 and 1; None for the kind's own scale.
     """
 
     name: str
@@ -35,6 +55,8 @@ class Source(NamedTuple):
     test: tuple[Any, Any] | None = None
     num_held_out: int | None = None
     order: str = "random"
+    noisy: Any = None
+    range: str | None = None
 
 
 class Kind:
@@ -163,6 +185,17 @@ class Kind:
             DatasetError: if it cannot be read; the message says in one line what to do.
         """
         raise NotImplementedError
+
+    def load_recorded(self, name: str, recording: Recording, *, data_dir: str | None) -> Source:
+        """Read a data set as `recording` says, all of it into memory.
+
+        Raises:
+            DatasetError: if it cannot be read so; the message says in one line what to do.
+        """
+        raise DatasetError(
+            "`patch`, `clean`, `range` and `observation` must be left out for data of kind "
+            f"{self.name}. Received: {name!r}. Choose images, or leave them out."
+        )
 
     @classmethod
     def dataset_defaults(cls, name: str) -> Mapping[str, Any]:

@@ -16,7 +16,11 @@ def build_corruption(config: Configuration) -> corruptions.Corruption:
 
 
 def load_dataset(config: Configuration) -> datasets.Dataset:
-    """Load the data set; limit and binarise it as configured."""
+    """Load the data set; limit and binarise it as configured.
+
+    Raises:
+        DatasetError, ConfigurationError: if the data cannot be used, or not with this configuration.
+    """
     dataset = datasets.load(
         config.dataset,
         data_dir=config.data_dir,
@@ -24,16 +28,26 @@ def load_dataset(config: Configuration) -> datasets.Dataset:
         cache=config.cache,
         limit=config.limit,
         kind=config.kind,
+        clean=config.clean,
+        patch=config.patch,
+        range=config.range,
+        is_noisy=config.observation is not None,
     )
+    if dataset.is_paired and config.noise != "none":
+        raise ConfigurationError(
+            "`noise` must be none for pairs, which bring their own. "
+            f"Received: noise={config.noise!r} and pairs in {config.dataset}. Leave it out."
+        )
     return dataset.binarized(config.binarize, seed=config.seed)
 
 
-def build_model(config: Configuration, example_shape) -> DVAE:
+def build_model(config: Configuration, example_shape, *, is_paired: bool = False) -> DVAE:
     """Return an uncompiled model; its initial weights are a function of the seed.
 
     Args:
         config: configuration of the run.
         example_shape: shape of an example, without the batch.
+        is_paired: whether the data set holds pairs (see `Dataset.is_paired`).
 
     Raises:
         ConfigurationError: if the network does not fit into memory.
@@ -65,6 +79,7 @@ def build_model(config: Configuration, example_shape) -> DVAE:
         num_corruptions=config.num_corruptions,
         num_samples=config.num_samples,
         gradient=config.gradient,
+        paired=is_paired,
         binarize=config.binarize == "dynamic",
         kind=KINDS[config.kind](),
         seed=config.seed,

@@ -93,7 +93,24 @@ def _flags() -> dict[str, _Flag]:
             "Where to keep the training examples of a folder or of tfds:NAME: memory, or none to read "
             "them from disk as needed. auto streams data sets above 1 GiB (decoded).",
         ),
-        "noise": _Flag(NOISE, "Corruption p(x~|x)."),
+        "clean": _Flag(
+            DATA,
+            "Folder of the clean images that belong to the noisy ones in --dataset, matched by name: "
+            "train on these pairs.",
+        ),
+        "patch": _Flag(
+            DATA,
+            "Train on patches of N x N pixels, at random places of images of any size. [default: "
+            "complete images of one size]",
+            _INT,
+        ),
+        "augment": _Flag(DATA, "Turn and flip patches at random."),
+        "range": _Flag(
+            DATA,
+            "Values that become 0 and 1: LO,HI, or percentile:A,B of all (clean) values. [default: by "
+            "type; 0,1 for floats]",
+        ),
+        "noise": _Flag(NOISE, "Corruption p(x~|x). [default for noisy images: none]"),
         "noise_level": _Flag(
             NOISE,
             "A level L, or LO:HI to draw a level for each example. The level is, for "
@@ -102,6 +119,11 @@ def _flags() -> dict[str, _Flag]:
             Any,  # with the option's own type --help would show "FLOAT FLOAT"
         ),
         "clip": _Flag(NOISE, "Clip corrupted values to [0, 1]."),
+        "observation": _Flag(
+            NOISE,
+            "The images are noisy: model p(y|s) of the noise in them, by name and parameters, or auto "
+            "to estimate it.",
+        ),
         "objective": _Flag(BOUND, "Mean (elbo) or log-mean-exp (iwae) of the log weights."),
         "posterior": _Flag(
             BOUND, "The posterior of each corruption (conditional), or the mixture of all M."

@@ -26,6 +26,8 @@ def resolve(options: Options) -> Configuration:
     kind = datasets.choose_kind(options.dataset, options.kind)
     for_dataset = dict(kind.dataset_defaults(options.dataset))
     levels = for_dataset.pop("noise_levels", {})
+    if options.clean is not None or options.observation is not None:
+        for_dataset["noise"] = "none"  # the images bring their own
     values = {"kind": kind.name} | _DEFAULTS | for_dataset | given
     noise = values["noise"]
     is_binary = LIKELIHOODS[values["likelihood"]].is_binary

@@ -28,7 +28,7 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
         `terms`: the terms of the bound that are not finite.
         `gradients`: the paths of variables whose gradient is not finite.
         `weights`: the paths of variables that are not finite after the step.
-        `layers`: the layers whose output for the clean batch is not finite, before the step.
+        `layers`: the layers whose output for the clean batch (of pairs, the noisy one) is not finite, before the step.
         `largest_weight`: the largest absolute weight before the step, and its path.
         `input_finite`: whether the batch is finite.
     """
@@ -60,7 +60,7 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
             "terms": [name for name, finite in terms.items() if not finite],
             "gradients": [p for p, finite in zip(paths, gradients, strict=True) if not finite],
             "weights": [p for p, finite in zip(paths, weights, strict=True) if not finite],
-            "layers": _non_finite_layers(model, x),
+            "layers": _non_finite_layers(model, x[0] if model.paired else x),
             "largest_weight": max(zip(largest, paths, strict=True)),
             "input_finite": bool(_is_finite(x)),
         }

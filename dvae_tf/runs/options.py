@@ -72,10 +72,15 @@ class Options:
     binarize: Annotated[str, OneOf(datasets.BINARIZATIONS)] | None = None
     limit: Count | None = None
     cache: Annotated[str, OneOf(datasets.CACHES)] = "auto"
+    clean: str | None = None
+    patch: Count | None = None
+    augment: bool = False
+    range: str | None = None
 
     noise: Annotated[str, OneOf(CORRUPTIONS)] | None = None
     noise_level: Level | None = None
     clip: bool = False
+    observation: str | None = None
 
     objective: Annotated[str, OneOf(bounds.OBJECTIVES)] = "elbo"
     posterior: Annotated[str, OneOf(bounds.POSTERIORS)] = "conditional"
@@ -110,6 +115,11 @@ class Options:
 
     def __post_init__(self):
         _check_each(self)
+        if self.augment and self.patch is None:
+            raise ConfigurationError(
+                "`augment` must go with `patch`: only square patches can be turned. Received: no "
+                "patch. Set `patch`, for example to 64, or leave out `augment`."
+            )
         if self.gradient != "doubly_reparameterized":
             return
         if (self.objective, self.posterior) != ("iwae", "conditional"):

@@ -101,7 +101,10 @@ def _corrupted(
 ) -> tuple[Any, Any]:
     """Return evenly spaced validation examples, clean and corrupted, as float arrays."""
     places = datasets.evenly_spaced(len(dataset.validation), num_examples)
-    clean = dataset.validation.take(places).as_float()
+    some = dataset.validation.take(places)
+    clean = some.as_float()
+    if some.is_paired:
+        return clean, some.noisy_as_float()
     seed = randomness.fold_in(randomness.as_seed(config.seed), _FIGURE_NOISE)
     return clean, _as_arrays(corruption(clean, seed=seed))
 

@@ -58,6 +58,7 @@ class Run:
             self.config.batch_size,
             seed=self.config.seed,
             first_step=first_step,
+            augment=self.config.augment,
         )
 
 
@@ -101,10 +102,11 @@ def _prepare(
     config: Configuration, strategy: tf.distribute.Strategy, directory: RunDirectory, is_chief: bool
 ) -> Run:
     dataset = building.load_dataset(config)
+    config = dataclasses.replace(config, range=dataset.range)  # percentiles are numbers now
     if config.resume is not None:
         directory.check_data(dataset)
     with strategy.scope():
-        model = building.build_model(config, dataset.example_shape)
+        model = building.build_model(config, dataset.example_shape, is_paired=dataset.is_paired)
         networks.start_at_mean(model.decoder, datasets.mean_example(dataset.train))
         steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
         building.compile_model(model, config, steps)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dvae_tf.kinds.image import checks, pixels
-from dvae_tf.kinds.kind import KINDS, Kind, Source
+from dvae_tf.kinds.kind import KINDS, Kind, Recording, Source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +47,7 @@ class Image(Kind):
         return pixels.as_float_in_graph(stored)
 
     def mean(self, stored) -> np.ndarray:
-        mean = np.asarray(stored).mean(axis=0, dtype=np.float64)
-        return mean / pixels.WHITE if stored.dtype == np.uint8 else mean
+        return pixels.mean(stored)
 
     def binarized(self, stored, how: str, *seeds: int) -> np.ndarray:
         if how == "threshold":
@@ -65,15 +64,23 @@ class Image(Kind):
         return sources.reads(name)
 
     def load(self, name: str, *, data_dir: str | None, cache: str) -> Source:
-        from dvae_tf.kinds.image import sources
+        from dvae_tf.kinds.image import files, sources
 
+        if files.holds_pairs(name):
+            return self.load_recorded(name, Recording(), data_dir=data_dir)
         return sources.load(name, data_dir=data_dir, cache=cache)
+
+    def load_recorded(self, name: str, recording: Recording, *, data_dir: str | None) -> Source:
+        from dvae_tf.kinds.image import photographs
+
+        return photographs.load(name, recording, data_dir=data_dir)
 
     @classmethod
     def dataset_defaults(cls, name: str) -> Mapping[str, Any]:
-        from dvae_tf.kinds.image import sources
+        from dvae_tf.kinds.image import files, sources
 
-        return sources.DEFAULTS.get(name, cls.defaults)
+        defaults = sources.DEFAULTS.get(name, cls.defaults)
+        return {**defaults, "noise": "none"} if files.holds_pairs(name) else defaults
 
     def describe(self, stored) -> dict[str, Any]:
         return {"image_shape": list(stored.shape[1:])}

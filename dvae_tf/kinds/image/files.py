@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from dvae_tf.kinds.image import pixels
 from dvae_tf.streamed import DatasetError, Streamed, first_line
+
+PAIRS = ("x_noisy", "x_clean")  # arrays of an .npz file
 
 # Images [N, H, W, C], and labels [N] where they are known.
 Examples = tuple[np.ndarray | Streamed, np.ndarray | Streamed | None]
@@ -29,10 +32,37 @@ class _Array(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def load_npz(path: Path) -> tuple[Examples, Examples | None]:
+def holds_pairs(path: str | os.PathLike) -> bool:
+    """Return whether this is an .npz file with `x_noisy` and `x_clean`."""
+    if not os.fspath(path).endswith(".npz"):
+        return False
+    try:
+        with zipfile.ZipFile(os.path.expanduser(path)) as archive:
+            return {f"{key}.npy" for key in PAIRS} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_pairs(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays `PAIRS` of an .npz file, with any values."""
+    with _readable(path) as file, zipfile.ZipFile(file) as archive:
+        parts = {key: _member(archive, key) for key in PAIRS}
+        for key, part in parts.items():
+            check_form(part.shape, part.dtype, f"{path}, array {key}", any_values=True)
+        return {key: part.read() for key, part in parts.items()}
+
+
+def load_npz(path: Path, *, any_values: bool = False) -> tuple[Examples, Examples | None]:
+    """Load an .npz file.
+
+    Args:
+        path: its path.
+        any_values: whether to return the values as they are, of whatever type of numbers.
+    """
     with _readable(path) as file, zipfile.ZipFile(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-        images = next((key for key in ("x_train", "images") if key in names), None)
+        keys = ("x_train", "images", *(("x_noisy",) if any_values else ()))
+        images = next((key for key in keys if key in names), None)
         if images is None:
             raise DatasetError(
                 f"{path} must hold an array `images`, or `x_train` and `x_test`. "
@@ -42,7 +72,9 @@ def load_npz(path: Path) -> tuple[Examples, Examples | None]:
         def find(images_key, labels_keys) -> tuple[_Array, _Array | None]:
             """Check the headers of images and labels."""
             found = _member(archive, images_key)
-            check_form(found.shape, found.dtype, f"{path}, array {images_key}")
+            check_form(
+                found.shape, found.dtype, f"{path}, array {images_key}", any_values=any_values
+            )
             labels_key = next((key for key in labels_keys if key in names), None)
             if labels_key is None:
                 return found, None
@@ -70,7 +102,9 @@ def load_npz(path: Path) -> tuple[Examples, Examples | None]:
             )
 
         def read(key: str, found: tuple[_Array, _Array | None]) -> Examples:
-            split_images = checked(found[0].read(), f"{path}, array {key}")
+            split_images = found[0].read()
+            if not any_values:
+                split_images = checked(split_images, f"{path}, array {key}")
             labels = None if found[1] is None else found[1].read()
             if labels is not None and labels.dtype.kind == "f":
                 if not np.all(labels == labels.round()):
@@ -93,11 +127,13 @@ def _odd_labels(path: Path, dtype: np.dtype) -> DatasetError:
     )
 
 
-def load_npy(path: Path) -> tuple[Examples, None]:
+def load_npy(path: Path, *, any_values: bool = False) -> tuple[Examples, None]:
+    """Load an .npy file; the arguments are those of `load_npz`."""
     with _readable(path) as file:
         array = _array(file, path.stat().st_size)
-        check_form(array.shape, array.dtype, str(path))
-        return (checked(array.read(), str(path)), None), None
+        check_form(array.shape, array.dtype, str(path), any_values=any_values)
+        images = array.read()
+        return (images if any_values else checked(images, str(path)), None), None
 
 
 @contextlib.contextmanager
@@ -173,12 +209,15 @@ def _array(file: IO[bytes], size: int) -> _Array:
     return _Array(shape, dtype, read)
 
 
-def check_form(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+def check_form(
+    shape: tuple[int, ...], dtype: np.dtype, where: str, *, any_values: bool = False
+) -> None:
     """Refuse a shape or a dtype that images [N, H, W] or [N, H, W, C] cannot have.
 
     Args:
         shape, dtype: shape and dtype.
         where: the place they come from, for messages.
+        any_values: whether to accept integers of any type.
 
     Raises:
         DatasetError: if one is wrong.
@@ -188,11 +227,17 @@ def check_form(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
             f"Images in {where} must have shape [N, height, width] or [N, height, width, channels], "
             f"without zeros. Received: shape {shape}. Reshape flat vectors first."
         )
+    if any_values and dtype.kind in "iu":
+        return
     if dtype not in (np.bool_, np.uint8) and not np.issubdtype(dtype, np.floating):
         raise DatasetError(
             f"Images in {where} must be uint8 in 0..{pixels.WHITE}, bool, or floats in [0, 1]. "
             f"Received: {dtype}. Convert them."
         )
+
+
+def _with_channel(images: np.ndarray) -> np.ndarray:
+    return images if images.ndim == 4 else images[..., None]
 
 
 def checked(images: np.ndarray, where: str) -> np.ndarray:
@@ -206,8 +251,7 @@ def checked(images: np.ndarray, where: str) -> np.ndarray:
         DatasetError: if shape, dtype or values are wrong.
     """
     check_form(images.shape, images.dtype, where)
-    if images.ndim == 3:
-        images = images[..., None]
+    images = _with_channel(images)
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * pixels.WHITE
     if images.dtype == np.uint8:

@@ -28,19 +28,9 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     Raises:
         DatasetError: if there are no images, or they differ in size, or one is unsuitable.
     """
-    files, passed_over = _search(path)
-    if not files:
-        others = f", but with {_listed(passed_over)}. Convert images to one of these."
-        raise DatasetError(
-            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: a folder without any"
-            + (others if passed_over else ".")
-        )
+    files, passed_over = found(path, IMAGE_SUFFIXES)
     images = image_files(files)
-    if passed_over:
-        warnings.warn(
-            f"{path}: {len(files)} images are read; passed over: {_listed(passed_over)}",
-            stacklevel=2,
-        )
+    warn_of(path, files, passed_over)
     # Sub-folders are labels.
     labels = None
     if all(file.parent != path for file in files):
@@ -48,8 +38,33 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     return (images, labels), None
 
 
-def _search(root: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files under a folder, sorted, and the number of others by reason.
+def found(path: Path, suffixes: Sequence[str]) -> tuple[list[Path], Counter[str]]:
+    """Return what `search` does.
+
+    Raises:
+        DatasetError: if there are no such files.
+    """
+    files, passed_over = search(path, suffixes)
+    if files:
+        return files, passed_over
+    others = f", but with {_listed(passed_over)}. Convert images to one of these."
+    raise DatasetError(
+        f"{path} must hold images ({', '.join(suffixes)}). Received: a folder without any"
+        + (others if passed_over else ".")
+    )
+
+
+def warn_of(path: Path, files: Sequence[Path], passed_over: Counter[str]) -> None:
+    """Warn of files in a folder that are passed over."""
+    if passed_over:
+        warnings.warn(
+            f"{path}: {len(files)} images are read; passed over: {_listed(passed_over)}",
+            stacklevel=3,
+        )
+
+
+def search(root: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[list[Path], Counter[str]]:
+    """Return the files of these suffixes under a folder, sorted, and the number of others by reason.
 
     Links to folders are followed, but every folder is read only once: under its own name if it lies
     under the root, and not at all if the root lies in it.
@@ -78,7 +93,7 @@ def _search(root: Path) -> tuple[list[Path], Counter[str]]:
             elif not os.path.isfile(path):
                 is_link = os.path.islink(path)
                 passed_over["broken links" if is_link else "pipes, sockets or devices"] += 1
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
+            elif path.suffix.lower() in suffixes:
                 files.append(path)
             else:
                 passed_over[path.suffix.lower() or "without suffix"] += 1
@@ -114,7 +129,8 @@ def image_files(files: Sequence[Path]) -> Streamed:
         others = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
         raise DatasetError(
             f"All images must have one shape. Received: {odd[0][1].shape} in {odd[0][0]}"
-            f"{others}, {shape} in the others. Resize or remove them."
+            f"{others}, {shape} in the others. Resize or remove them, or set `patch` to 64 to train "
+            "on patches of images of any size."
         )
     keys = [
         (_TENSORFLOW if header.is_plain else _PILLOW) + os.fsencode(file)

@@ -14,7 +14,7 @@ from dvae_tf.kinds.kind import Source
 from dvae_tf.streamed import DatasetError, first_line
 
 _MAX_CHANNELS = 4  # of a PNG
-_FILES = {".npz": files.load_npz, ".npy": files.load_npy}
+FILES = {".npz": files.load_npz, ".npy": files.load_npy}
 
 # Default options of each data set. `noise_levels` maps a noise to its default level.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -53,7 +53,7 @@ def reads(name: str) -> bool:
     if name in DEFAULTS or name.startswith("tfds:"):
         return True
     path = _path(name)
-    return name != "" and (path.is_dir() or (path.suffix in _FILES and path.exists()))
+    return name != "" and (path.is_dir() or (path.suffix in FILES and path.exists()))
 
 
 def load(name: str, *, data_dir: str | None, cache: str) -> Source:
@@ -73,11 +73,11 @@ def load(name: str, *, data_dir: str | None, cache: str) -> Source:
     path = _path(name)
     if path.is_dir():
         return _checked(Source(printable(path.stem), *folders.load_folder(path)))
-    if path.suffix not in _FILES or not path.exists():
+    if path.suffix not in FILES or not path.exists():
         raise DatasetError(
             f"Images must be in an existing .npz or .npy file, or in a folder. Received: {path}."
         )
-    return _checked(Source(printable(path.stem), *_FILES[path.suffix](path)))
+    return _checked(Source(printable(path.stem), *FILES[path.suffix](path)))
 
 
 def _path(name: str) -> Path:
@@ -85,14 +85,23 @@ def _path(name: str) -> Path:
 
 
 def _checked(source: Source) -> Source:
-    """Refuse images of more than four channels: the array probably has its axes in another order."""
-    shape = tuple(source.train[0].shape)
+    """Refuse images of more than four channels."""
+    check_channels(tuple(source.train[0].shape), source.name)
+    return source
+
+
+def check_channels(shape: tuple[int, ...], name: str) -> None:
+    """Refuse images [..., H, W, C] of more than four channels.
+
+    Raises:
+        DatasetError: the array probably has its axes in another order.
+    """
     if shape[-1] <= _MAX_CHANNELS:
-        return source
-    is_first = shape[1] <= _MAX_CHANNELS
+        return
+    is_first = shape[-3] <= _MAX_CHANNELS
     remedy = "Transpose [N, channels, height, width]." if is_first else "Choose up to four."
     raise DatasetError(
-        f"Images of {source.name} must have at most {_MAX_CHANNELS} channels, the last axis. "
+        f"Images of {name} must have at most {_MAX_CHANNELS} channels, the last axis. "
         f"Received: shape {shape}. {remedy}"
     )
 
