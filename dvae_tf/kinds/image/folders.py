@@ -28,7 +28,7 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     Raises:
         DatasetError: if there are no images, or they differ in size, or one is unsuitable.
     """
-    files, passed_over = _search(path)
+    files, passed_over = search(path)
     if not files:
         others = f", but with {_listed(passed_over)}. Convert images to one of these."
         raise DatasetError(
@@ -48,8 +48,8 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     return (images, labels), None
 
 
-def _search(root: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files under a folder, sorted, and the number of others by reason.
+def search(root: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[list[Path], Counter[str]]:
+    """Return the files of these suffixes under a folder, sorted, and the number of others by reason.
 
     Links to folders are followed, but every folder is read only once: under its own name if it lies
     under the root, and not at all if the root lies in it.
@@ -78,7 +78,7 @@ def _search(root: Path) -> tuple[list[Path], Counter[str]]:
             elif not os.path.isfile(path):
                 is_link = os.path.islink(path)
                 passed_over["broken links" if is_link else "pipes, sockets or devices"] += 1
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
+            elif path.suffix.lower() in suffixes:
                 files.append(path)
             else:
                 passed_over[path.suffix.lower() or "without suffix"] += 1
