@@ -72,7 +72,7 @@ def _check(model: "DVAE", given: dict[str, Any]) -> None:
     clean, _ = unpack(batch, model)
     # Values are checked here, because the graph of a step cannot.
     if isinstance(clean, np.ndarray | tf.Tensor):
-        model.kind.check(clean, model._clean_model, clean=True)
+        model.kind.check(clean, model._clean_model, clean=model.observation is None)
 
 
 def unpack(data, model: "DVAE") -> tuple[Any, Any]:

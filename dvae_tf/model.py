@@ -304,7 +304,7 @@ class DVAE(KerasModel):
         return self.kind.as_examples(x, self.encoder)
 
     def _clean_examples(self, x) -> Example:
-        return self.kind.as_examples(x, self._clean_model, clean=True)
+        return self.kind.as_examples(x, self._clean_model, clean=self.observation is None)
 
     @property
     def _clean_model(self) -> keras.Model | None:
@@ -402,6 +402,11 @@ class DVAE(KerasModel):
     def is_conditional(self) -> bool:
         """Whether this is a model p(x|x~) with a prior p(z|x~), as `networks.ladder` can make it."""
         return getattr(self.encoder, "is_conditional", False)
+
+    @property
+    def observation(self):
+        """The observation p(y|s) of a model of noisy examples, which scores these; else None."""
+        return getattr(getattr(self.decoder, "likelihood", None), "observation", None)
 
     @property
     def _is_hierarchy(self) -> bool:

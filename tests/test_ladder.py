@@ -199,8 +199,8 @@ def test_start_is_at_the_moments_of_the_data():
     for likelihood in ("gaussian", "bernoulli"):
         _, decoder = networks.ladder(SHAPE, 3, likelihood, filters=(8, 4))
         decoder.core.readout.kernel.assign(np.zeros(decoder.core.readout.kernel.shape))
-        mean = np.broadcast_to(np.float32([0.2, 0.6]), SHAPE)
-        networks.start_at_mean(decoder, mean, np.float32([0.1, 0.3]))
+        decoder.start_at((np.array([0.2, 0.6]), np.array([0.1, 0.3])))
+        mean = np.broadcast_to([0.2, 0.6], SHAPE)
         zeros = np.zeros((1, latents.size_of(decoder.latent_shape)), np.float32)
         p = decoder(latents.from_vectors(zeros, decoder.latent_shape))
         np.testing.assert_allclose(p.mean()[0], mean, atol=1e-6)

@@ -98,6 +98,18 @@ class Split:
         """Return the noisy examples of pairs as float32 arrays on the scale that models see."""
         return self.kind.to_float(self.noisy)
 
+    def noisy_split(self) -> "Split":
+        """Return the noisy examples of pairs as a split of their own."""
+        return replace(self, examples=self.noisy, labels=None, noisy=None)
+
+    def records_as_float(self) -> Iterator[np.ndarray]:
+        """Yield every record, an example or an image that patches are cut from, as float32."""
+        for index in range(self.num_records):
+            if isinstance(self.examples, Patches):
+                yield self.kind.to_float(self.examples.image(index))
+            else:
+                yield self.kind.to_float(np.asarray(self.examples[index : index + 1]))[0]
+
     def arrays(self) -> Iterator[np.ndarray]:
         """Yield the arrays in memory: the parts of the examples, the labels, the noisy examples."""
         noisy = tf.nest.flatten(self.noisy) if self.is_paired else []
@@ -253,6 +265,17 @@ def loaded(split: Split) -> Split:
             "`cache` must be auto or none when the examples do not fit into memory. "
             f"Received: {len(split)} examples of shape {split.shape}. Choose cache='none'."
         ) from error
+
+
+def channel_moments(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each channel, the last axis: [C] each.
+
+    They are those of at most 1,000 examples; NaN is left out.
+    """
+    some = in_memory(split.take(evenly_spaced(len(split), _NUM_AVERAGED)))
+    values = np.asarray(some.as_float(), np.float64)
+    values = values.reshape(-1, values.shape[-1])
+    return np.nanmean(values, axis=0), np.nanstd(values, axis=0)
 
 
 def mean_example(split: Split) -> Example:

@@ -10,7 +10,19 @@ from dvae_tf.networks.network import Models, activation_function, check, network
 from dvae_tf.observations import Observation
 
 
-@network(sizes="filters", hidden=(32, 32, 32), activation="swish", latent_dim=6, takes=("conditional", "observation"))
+@network(
+    sizes="filters",
+    hidden=(32, 32, 32),
+    activation="swish",
+    takes=("conditional", "observation"),
+    warms_up=True,
+    latent_dim=6,
+    likelihood="gaussian",
+    epochs=80,
+    batch_size=16,
+    optimizer="adamax",
+    learning_rate=2e-3,
+)
 def ladder(
     example_shape: tuple[int, ...],
     latent_dim: int,

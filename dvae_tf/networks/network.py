@@ -24,12 +24,14 @@ class Network:
         sizes: the argument for sizes of hidden layers: "hidden" or "filters".
         defaults: defaults of train.py for `hidden`, `activation` and others.
         takes: further arguments of the function that options of a run may set.
+        warms_up: whether the weight of the KL term rises at first, unless an option says otherwise.
     """
 
     build: Callable[..., Models]
     sizes: str
     defaults: Mapping[str, Any]
     takes: tuple[str, ...] = ()
+    warms_up: bool = False
 
     def __call__(self, *args, **kwargs) -> Models:
         return self.build(*args, **kwargs)
@@ -39,19 +41,25 @@ NETWORKS: Registry[Network] = Registry("network", "dvae_tf.networks")
 
 
 def network(
-    *, sizes: str, hidden: tuple[int, ...], activation: str, takes: tuple[str, ...] = (), **others
+    *,
+    sizes: str,
+    hidden: tuple[int, ...],
+    activation: str,
+    takes: tuple[str, ...] = (),
+    warms_up: bool = False,
+    **others,
 ):
     """Decorate a function that builds networks, to register it under its own name.
 
     Args:
         sizes: the argument of the function for sizes of hidden layers.
         hidden, activation, others: defaults of train.py.
-        takes: see `Network`.
+        takes, warms_up: see `Network`.
     """
 
     def register(build: Callable[..., Models]) -> Callable[..., Models]:
         defaults = {"hidden": hidden, "activation": activation} | others
-        NETWORKS.register(build.__name__)(Network(build, sizes, defaults, takes))
+        NETWORKS.register(build.__name__)(Network(build, sizes, defaults, takes, warms_up))
         return build
 
     return register
@@ -75,9 +83,7 @@ def swish(x):
     return h + h * keras.ops.tanh(h)
 
 
-def start_at_mean(
-    decoder: keras.Model, mean: np.ndarray, stddev: np.ndarray | None = None
-) -> None:
+def start_at_mean(decoder: keras.Model, mean: np.ndarray) -> None:
     """Set the output bias so that an untrained decoder returns about the mean of the data.
 
     Otherwise a direction of the latent space would have to learn the mean, and latents on its far
@@ -87,13 +93,7 @@ def start_at_mean(
         decoder: a decoder from one of the `networks`.
         mean: mean of the training examples, without the batch. A convolutional decoder uses the
             mean of each channel (the last axis).
-        stddev: standard deviation of the values of each channel, [C]. A ladder standardises images
-            with it; None leaves their scale. Other decoders do not use it.
     """
-    if hasattr(decoder, "start_at"):
-        channels = mean.reshape(-1, mean.shape[-1]).mean(axis=0)
-        decoder.start_at(channels, np.ones_like(channels) if stddev is None else stddev)
-        return
     layer = decoder.get_layer("parameters")
     location = likelihood_of(decoder.get_layer("likelihood")).location(mean)
     bias = np.array(layer.bias)

@@ -12,7 +12,7 @@ from dvae_tf.observations import flat_places, noise_line
 from dvae_tf.observations.flat_places import Places
 from dvae_tf.observations.noise_line import NoiseLine
 from dvae_tf.observations.observation import Observation
-from dvae_tf.observations.saturation import saturated
+from dvae_tf.observations.saturation import at_clipped_levels, saturated
 
 # Small images are taken together until they have this many pixels.
 _PIXELS_OF_A_GROUP = 2**16
@@ -22,7 +22,8 @@ _MIN_PLACES = 200
 # Energies of flat places, in units of the noise. The second only cuts off what noise never reaches.
 _MAX_COARSE, _MAX_FINE = 1.1, 1.6
 _NUM_STEPS = 15
-_MAX_SAMPLES = 20_000  # of a group or a pair, in the final line
+_MAX_SAMPLES = 20_000  # of a group, in the final line
+_MAX_PIXELS = 2**17  # of a pair
 
 
 def from_images(images: Iterable[np.ndarray]) -> Observation:
@@ -33,10 +34,10 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
     image is flat. A place counts as flat if the other bands around it have no more energy than noise
     has; as orthonormal bands are independent in white noise, this choice does not bias d^2. The line
     through (local mean, d^2) maximises a normal likelihood with weights 1 / variance^2; squares above
-    nine variances are clipped. Choice and line alternate. Places near clipped or missing pixels are
-    left out. As images may differ in gain, each is fitted by itself, and the result is the line
-    nearest to all fits over the intensities of all images. Related: Foi et al. (2008),
-    doi:10.1109/TIP.2008.2001399.
+    nine variances are clipped. Choice and line alternate. Intensities at which noise is clipped are
+    left out, and places near missing pixels. As images may differ in gain, each is fitted by itself,
+    and the result is the line nearest to all fits over the intensities of all images. Related: Foi et
+    al. (2008), doi:10.1109/TIP.2008.2001399.
 
     On simulated noise on photographs of 512 x 512 the error of the standard deviation is about 1 %,
     and that of gain and read noise a few per cent where both contribute. Texture everywhere, such as
@@ -60,7 +61,7 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
             line, flat = line_and_flat
             # Neighbouring coefficients of shifted transforms are dependent.
             information = noise_line.standard_error(line, flat.mean, excess=2.0 * num_shifts) ** -2
-            signal = _thinned(places.mean)
+            signal = _thinned(places.mean, _MAX_SAMPLES)
             parts.append((signal, line.variance(signal), information))
     if not parts:
         raise ValueError(
@@ -104,17 +105,17 @@ def _groups(planes: Sequence[np.ndarray]) -> Iterable[list[np.ndarray]]:
 
 def _line_of_flat_places(places: Places) -> tuple[NoiseLine, Places] | None:
     """Return the line of a group of images and its flat places, or None if there are too few."""
+    if len(places) < _MIN_PLACES:
+        return None
     # To begin with, the flattest tenth at each intensity.
     energy = np.maximum(places.fine, places.coarse)
     levels = np.array_split(np.argsort(places.mean), 20)
-    flattest = [level[energy[level] <= np.quantile(energy[level], 0.1)] for level in levels if len(level)]
-    if len(places) < _MIN_PLACES:
-        return None
+    flattest = [level[energy[level] <= np.quantile(energy[level], 0.1)] for level in levels]
     flat = places[np.concatenate(flattest)]
     square = np.square(flat.detail)
     line = NoiseLine(0.0, float(np.median(square)) / 0.4549)  # the median of eps^2
-    if line.intercept <= 1e-12 * np.mean(np.square(places.mean)):
-        return None  # no noise, but for rounding
+    if not _is_noise(square, places.mean):
+        return None
     for _ in range(2 * _NUM_STEPS):
         line = noise_line.robust_step(line, flat.mean, square, 1.0)
     for _ in range(_NUM_STEPS):
@@ -131,16 +132,21 @@ def _line_of_flat_places(places: Places) -> tuple[NoiseLine, Places] | None:
     return line, flat
 
 
-def _thinned(x: np.ndarray) -> np.ndarray:
-    return x[:: max(1, len(x) // _MAX_SAMPLES)]
+def _is_noise(square: np.ndarray, signal: np.ndarray) -> bool:
+    """Return whether squared residuals are more than rounding."""
+    return bool(np.mean(square) > 1e-12 * np.mean(np.square(signal)))
+
+
+def _thinned(x: np.ndarray, most: int) -> np.ndarray:
+    return x[:: max(1, len(x) // most)]
 
 
 def from_pairs(noisy: Iterable[np.ndarray], clean: Iterable[np.ndarray]) -> Observation:
     """Estimate the noise of images whose clean versions are known.
 
     The signal of a pair is s = p clean + q, with p and q by least squares, as clean images may have
-    another scale. The line maximises the likelihood of y ~ N(s, gain s + intercept). Clipped and
-    missing pixels are left out.
+    another scale. The line maximises the likelihood of y ~ N(s, gain s + intercept). Missing pixels
+    are left out, and intensities at which pixels are clipped.
 
     Args:
         noisy: arrays of any shapes.
@@ -157,13 +163,14 @@ def from_pairs(noisy: Iterable[np.ndarray], clean: Iterable[np.ndarray]) -> Obse
                 "`noisy` and `clean` must hold pairs of one shape. "
                 f"Received: shapes {y.shape} and {x.shape}. Match images by name."
             )
-        is_seen = ~(saturated(y) | saturated(x) | np.isnan(y) | np.isnan(x))
-        y, x = y[is_seen].astype(np.float64), x[is_seen].astype(np.float64)
+        is_clipped = at_clipped_levels(x, saturated(y) | saturated(x))
+        is_seen = ~(is_clipped | np.isnan(y) | np.isnan(x))
+        y, x = (_thinned(z[is_seen], _MAX_PIXELS).astype(np.float64) for z in (y, x))
         if len(y) > 2 and np.ptp(x) > 0:
             scale, shift = np.polyfit(x, y, 1)
             parts.append((scale * x + shift, np.square(y - (scale * x + shift))))
     signal, square = (np.concatenate([[]] + [part[i] for part in parts]) for i in range(2))
-    if len(signal) < _MIN_PLACES or not np.mean(square) > 0:
+    if len(signal) < _MIN_PLACES or not _is_noise(square, signal):
         raise ValueError(
             f"The noise must be estimated from at least {_MIN_PLACES} pixels that are noisy and "
             f"neither clipped nor missing. Received: {len(signal)} usable pixels. Give more pairs, or "
@@ -181,7 +188,7 @@ def from_stack(stack: np.ndarray) -> Observation:
     This is a photon-transfer curve without bins. Frames are split in two halves, A and B. The
     variance and the mean of each pixel over B follow the line; the pixel's mean over A is the
     instrument, so that noise of the mean does not flatten the slope. Then A and B change places.
-    Pixels that are clipped in any frame are left out.
+    Missing pixels are left out, and intensities at which pixels are clipped.
 
     Args:
         stack: [N, ...], at least four frames on any scale.
@@ -195,15 +202,19 @@ def from_stack(stack: np.ndarray) -> Observation:
             "`stack` must hold at least four frames of one scene, [N, height, width]. "
             f"Received: an array of shape {stack.shape}. Record more frames."
         )
-    is_lost = saturated(stack) | np.isnan(stack)
-    frames = stack[:, ~is_lost.any(axis=0)].astype(np.float64)  # [N, pixels]
+    stack = stack.reshape(len(stack), -1)
+    is_missing = np.isnan(stack).any(axis=0)
+    frames = stack[:, ~is_missing].astype(np.float64)  # [N, pixels]
+    share = saturated(frames).mean(axis=0)
     halves = frames[::2], frames[1::2]
     means = [half.mean(axis=0) for half in halves]
     variances = [half.var(axis=0, ddof=1) for half in halves]
+    kept = [~at_clipped_levels(mean, share) for mean in means[::-1]]
     signal, square, instrument = (
-        np.concatenate(x) for x in (means, variances, means[::-1])
+        np.concatenate([half[chosen] for half, chosen in zip(x, kept, strict=True)])
+        for x in (means, variances, means[::-1])
     )
-    if len(signal) < 2 * _MIN_PLACES or not np.mean(square) > 0:
+    if len(signal) < 2 * _MIN_PLACES or not _is_noise(square, signal):
         raise ValueError(
             f"The noise must be estimated from at least {_MIN_PLACES} pixels that are noisy and "
             f"neither clipped nor missing. Received: {len(signal) // 2} usable pixels. Record frames "

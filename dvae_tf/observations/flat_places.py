@@ -7,13 +7,11 @@ import numpy as np
 import pywt
 import scipy.ndimage
 
-from dvae_tf.observations.saturation import saturated
+from dvae_tf.observations.saturation import at_clipped_levels, saturated
 
 _WAVELET = pywt.Wavelet("db3")  # orthonormal; constant, linear and quadratic images have no details
 _WRAPPED = _WAVELET.dec_len // 2 - 1  # coefficients at each border that see the opposite border
 _WINDOW = 5  # side of the neighbourhood, in coefficients: 10 pixels
-_MAX_CLIPPED = 0.02  # share of clipped pixels at the intensities that are used
-_NUM_LEVELS = 100  # of intensity, with equal numbers of places
 MIN_SIDE = 16  # pixels
 
 
@@ -46,7 +44,10 @@ class Places:
     def join(cls, parts: "Iterable[Places]") -> "Places":
         parts = list(parts)
         return cls(
-            *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls))
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            )
         )
 
 
@@ -61,7 +62,9 @@ def places_of(plane: np.ndarray, *, num_shifts: int) -> Places:
     missing = np.isnan(plane)
     clipped = saturated(plane)
     plane = np.where(missing, 0.0, plane)
-    shifts = [(slice(i, None), slice(j, None)) for i in range(num_shifts) for j in range(num_shifts)]
+    shifts = [
+        (slice(i, None), slice(j, None)) for i in range(num_shifts) for j in range(num_shifts)
+    ]
     return Places.join(_of_shift(plane[s], missing[s], clipped[s]) for s in shifts)
 
 
@@ -72,9 +75,8 @@ def _of_shift(plane: np.ndarray, missing: np.ndarray, clipped: np.ndarray) -> Pl
     scaling, horizontal, vertical, diagonal = (band[inner] for band in (bands[0], *bands[1]))
     bends = (np.square(_second_difference(scaling, axis)) for axis in (0, 1))
     mean = _local_mean(scaling / 2)
-    is_missing = _local_mean(_pairs_of_pixels(missing[even])[inner]) > 1e-6
-    # Clipping by place would choose places by their noise; by intensity it does not.
-    kept = ~is_missing & ~_is_clipped(mean, _pairs_of_pixels(clipped[even])[inner])
+    is_missing = _local_mean(_halved(missing[even])[inner]) > 1e-6
+    kept = ~is_missing & ~at_clipped_levels(mean, _halved(clipped[even])[inner])
     return Places(
         mean=mean[kept],
         detail=diagonal[kept],
@@ -83,18 +85,9 @@ def _of_shift(plane: np.ndarray, missing: np.ndarray, clipped: np.ndarray) -> Pl
     )
 
 
-def _pairs_of_pixels(x: np.ndarray) -> np.ndarray:
+def _halved(x: np.ndarray) -> np.ndarray:
     """Return the mean of each 2 x 2 pixels."""
     return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).mean(axis=(1, 3))
-
-
-def _is_clipped(mean: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return which places have an intensity at which too many pixels are clipped."""
-    lost = np.zeros(mean.size, bool)
-    if share.any():
-        for level in np.array_split(np.argsort(mean, axis=None), _NUM_LEVELS):
-            lost[level] = len(level) > 0 and share.ravel()[level].mean() > _MAX_CLIPPED
-    return lost.reshape(mean.shape)
 
 
 def _second_difference(x: np.ndarray, axis: int) -> np.ndarray:

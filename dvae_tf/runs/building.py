@@ -1,13 +1,21 @@
 """Building the data set, the corruption, the model and the optimiser of a configuration."""
 
+import dataclasses
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import corruptions, datasets, networks
+from dvae_tf import corruptions, datasets, networks, observations
 from dvae_tf.kinds import KINDS
 from dvae_tf.model import DVAE
+from dvae_tf.observations import estimation
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
+
+
+_AUTO = "auto"  # an observation that is to be estimated
+_OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamax": keras.optimizers.Adamax}
 
 
 def build_corruption(config: Configuration) -> corruptions.Corruption:
@@ -41,6 +49,34 @@ def load_dataset(config: Configuration) -> datasets.Dataset:
     return dataset.binarized(config.binarize, seed=config.seed)
 
 
+def with_measured(config: Configuration, dataset: datasets.Dataset) -> Configuration:
+    """Return the configuration with numbers for what was to be measured of the data.
+
+    These are a range given in percentiles, and the observation "auto", estimated from the noisy
+    training images.
+
+    Raises:
+        ConfigurationError: if the noise cannot be estimated.
+    """
+    observation = config.observation
+    if observation == _AUTO:
+        try:
+            found = estimation.from_images(dataset.train.records_as_float())
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        observation = observations.to_text(found)
+    return dataclasses.replace(config, range=dataset.range, observation=observation)
+
+
+def start(model: DVAE, train: datasets.Split) -> None:
+    """Start an untrained model at the moments of the training examples."""
+    if hasattr(model.decoder, "start_at"):
+        inputs = datasets.channel_moments(train.noisy_split()) if train.is_paired else None
+        model.decoder.start_at(datasets.channel_moments(train), inputs)
+    else:
+        networks.start_at_mean(model.decoder, datasets.mean_example(train))
+
+
 def build_model(config: Configuration, example_shape, *, is_paired: bool = False) -> DVAE:
     """Return an uncompiled model; its initial weights are a function of the seed.
 
@@ -62,6 +98,7 @@ def build_model(config: Configuration, example_shape, *, is_paired: bool = False
                 config.likelihood,
                 activation=config.activation,
                 **{network.sizes: config.hidden},
+                **_network_options(config),
             )
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise ConfigurationError(
@@ -92,9 +129,28 @@ def compile_model(model: DVAE, config: Configuration, steps_per_epoch: int) -> N
     # Keras cannot run several steps in one call if replicas exchange gradients.
     is_alone = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=config.max_gradient_norm),
+        _OPTIMIZERS[config.optimizer](rate, global_clipnorm=config.max_gradient_norm),
         steps_per_execution=datasets.steps_per_call(steps_per_epoch) if is_alone else 1,
     )
+
+
+def _network_options(config: Configuration) -> dict[str, Any]:
+    """Return the arguments that only some networks take.
+
+    Raises:
+        ConfigurationError: if one is given for a network that does not take it.
+    """
+    observation = config.observation and observations.from_text(config.observation)
+    wanted = {"conditional": config.conditional, "observation": observation}
+    takes = networks.NETWORKS[config.network].takes
+    for name, value in wanted.items():
+        if value and name not in takes:
+            able = ", ".join(key for key, entry in networks.NETWORKS.items() if name in entry.takes)
+            raise ConfigurationError(
+                f"`{name}` must go with the network {able}. Received: network {config.network!r}. "
+                f"Choose {able}, or leave out `{name}`."
+            )
+    return {name: value for name, value in wanted.items() if name in takes}
 
 
 def _learning_rate(config: Configuration, num_steps: int):

@@ -136,20 +136,31 @@ def _flags() -> dict[str, _Flag]:
             "conditional.",
         ),
         "kl_warmup": _Flag(
-            BOUND, "Epochs over which the weight of the KL term rises from 0 to 1.", _INT
+            BOUND,
+            "Epochs over which the weight of the KL term rises from 0 to 1. [default: 0, or a quarter "
+            "of all epochs for a ladder]",
+            _INT,
         ),
         "likelihood": _Flag(NETWORK, "Likelihood p(x|z)."),
         "network": _Flag(NETWORK, "Architecture of encoder and decoder."),
         "hidden": _Flag(
             NETWORK,
-            "Sizes of hidden layers (mlp), or channels of each level (conv, resnet).",
+            "Sizes of hidden layers (mlp), or channels of each level (conv, resnet, ladder).",
             _INTS,
         ),
+        "conditional": _Flag(
+            NETWORK,
+            "Model p(x|x~): the prior p(z|x~) and the decoder read the noisy image, too (ladder). "
+            "[default: whenever there are clean images]",
+        ),
         "activation": _Flag(NETWORK, "Name of a Keras activation, for example relu."),
-        "latent_dim": _Flag(NETWORK, "L, length of the latent vector.", _INT),
+        "latent_dim": _Flag(
+            NETWORK, "L, length of the latent vector; channels of each latent map (ladder).", _INT
+        ),
         "epochs": _Flag(TRAINING, "Passes through the training examples.", _INT),
         "batch_size": _Flag(TRAINING, "Examples in a batch.", _INT),
-        "learning_rate": _Flag(TRAINING, "Adam's learning rate at the start."),
+        "optimizer": _Flag(TRAINING, "Optimiser."),
+        "learning_rate": _Flag(TRAINING, "Learning rate at the start."),
         "schedule": _Flag(
             TRAINING,
             "Learning rate: constant, cosine decay to zero, or staged as in Burda et al. (2016). "

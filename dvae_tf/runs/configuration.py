@@ -4,12 +4,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.datasets import BINARIZATIONS, SPLITS
 from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.networks import NETWORKS
 from dvae_tf.runs.options import (
+    OPTIMIZERS,
     ConfigurationError,
     Count,
     Level,
@@ -21,8 +24,8 @@ from dvae_tf.runs.options import (
 
 __all__ = ["Configuration", "ConfigurationError", "from_dict", "to_dict"]
 
-# The kind of data of runs made by version 0.1, which knew no other and did not record it.
-_FIRST_KIND = "image"
+# What version 0.1 did without an option for it.
+_BEFORE: dict[str, Any] = {"kind": "image", "conditional": False, "optimizer": "adam"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,9 @@ class Configuration(Options):
     hidden: Sizes = field()
     activation: str = field()
     latent_dim: Count = field()
+    conditional: bool = field()
+    kl_warmup: Annotated[int, Field(ge=0)] = field()
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = field()
     epochs: Count = field()
     batch_size: Count = field()
     learning_rate: Positive = field()
@@ -73,7 +79,7 @@ def from_dict(values: dict[str, Any]) -> Configuration:
         )
     arguments: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in ({"kind": _FIRST_KIND} | values).items()
+        for key, value in (_BEFORE | values).items()
     }
     missing = [
         name

@@ -10,14 +10,16 @@ from dvae_tf.runs.configuration import Configuration
 from dvae_tf.runs.options import Options
 
 # Defaults that depend on nothing; a data set may override them.
-_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "split": "random"}
+_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "split": "random", "optimizer": "adam"}
+# The network for images of any size, or noisy ones.
+_FREE_NETWORK = "ladder"
 
 
 def resolve(options: Options) -> Configuration:
     """Return the configuration for a user's options.
 
-    Given options take precedence over the data set's defaults, and these over the defaults of the
-    noise, the likelihood and the network. A configuration is returned unchanged.
+    Given options take precedence over the network's defaults, these over those of the data set, and
+    these over the defaults of noise and likelihood. A configuration is returned unchanged.
 
     Raises:
         DatasetError: if no kind of data reads the data set, and the options do not name one.
@@ -28,12 +30,17 @@ def resolve(options: Options) -> Configuration:
     levels = for_dataset.pop("noise_levels", {})
     if options.clean is not None or options.observation is not None:
         for_dataset["noise"] = "none"  # the images bring their own
+    if any(given.get(name) is not None for name in ("clean", "observation", "patch")):
+        for_dataset["network"] = _FREE_NETWORK
     values = {"kind": kind.name} | _DEFAULTS | for_dataset | given
+    network = NETWORKS[values["network"]]
+    values = values | dict(network.defaults) | given
     noise = values["noise"]
     is_binary = LIKELIHOODS[values["likelihood"]].is_binary
     dependent = {
         "noise_level": levels.get(noise, CORRUPTIONS[noise].default_level),
         "binarize": "dynamic" if is_binary else "none",
-        **NETWORKS[values["network"]].defaults,
+        "conditional": "conditional" in network.takes and options.observation is None,
+        "kl_warmup": values["epochs"] // 4 if network.warms_up else 0,
     }
     return Configuration(**(dependent | values))

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 from pydantic_core import PydanticCustomError, core_schema
 
-from dvae_tf import bounds, datasets
+from dvae_tf import bounds, datasets, observations
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
@@ -19,6 +19,7 @@ from dvae_tf.runs import workers
 from dvae_tf.runs.presets import PRESETS
 
 SCHEDULES = ("constant", "cosine", "staged")
+OPTIMIZERS = ("adam", "adamax")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 VALIDATION_INPUTS = ("corrupted", "clean")
 
@@ -87,16 +88,18 @@ class Options:
     num_corruptions: Count = 1
     num_samples: Count = 1
     gradient: Annotated[str, OneOf(bounds.GRADIENTS)] = "reparameterized"
-    kl_warmup: Annotated[int, Field(ge=0)] = 0
+    kl_warmup: Annotated[int, Field(ge=0)] | None = None
 
     likelihood: Annotated[str, OneOf(LIKELIHOODS)] | None = None
     network: Annotated[str, OneOf(NETWORKS)] | None = None
     hidden: Sizes | None = None
     activation: str | None = None
     latent_dim: Count | None = None
+    conditional: bool | None = None
 
     epochs: Count | None = None
     batch_size: Count | None = None
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] | None = None
     learning_rate: Positive | None = None
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     max_gradient_norm: Positive | None = None
@@ -115,6 +118,11 @@ class Options:
 
     def __post_init__(self):
         _check_each(self)
+        if self.observation not in (None, "auto"):
+            try:
+                observations.from_text(self.observation)
+            except (ValueError, TypeError) as error:
+                raise ConfigurationError(str(error)) from error
         if self.augment and self.patch is None:
             raise ConfigurationError(
                 "`augment` must go with `patch`: only square patches can be turned. Received: no "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from dvae_tf import commands, datasets, networks, randomness
+from dvae_tf import commands, datasets, randomness
 from dvae_tf.model import DVAE
 from dvae_tf.runs import (
     building,
@@ -102,12 +102,12 @@ def _prepare(
     config: Configuration, strategy: tf.distribute.Strategy, directory: RunDirectory, is_chief: bool
 ) -> Run:
     dataset = building.load_dataset(config)
-    config = dataclasses.replace(config, range=dataset.range)  # percentiles are numbers now
+    config = building.with_measured(config, dataset)
     if config.resume is not None:
         directory.check_data(dataset)
     with strategy.scope():
         model = building.build_model(config, dataset.example_shape, is_paired=dataset.is_paired)
-        networks.start_at_mean(model.decoder, datasets.mean_example(dataset.train))
+        building.start(model, dataset.train)
         steps = datasets.steps_per_epoch(dataset.train, config.batch_size)
         building.compile_model(model, config, steps)
     _check_fit(config, model, dataset)

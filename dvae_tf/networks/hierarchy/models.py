@@ -12,6 +12,10 @@ from dvae_tf.likelihoods import likelihood_of
 from dvae_tf.networks.hierarchy.core import LadderCore
 from dvae_tf.networks.hierarchy.posterior import LadderPosterior
 
+# Mean and standard deviation of each channel, [C].
+Moments = tuple[np.ndarray, np.ndarray]
+_MIN_STDDEV = 1e-6  # so that constant images can be standardised
+
 
 class _Half(keras.Model):
     """A model around a core."""
@@ -129,20 +133,26 @@ class LadderDecoder(_Half):
     def compute_output_shape(self, latent_shape):
         return (latent_shape[0][0], *self.size, self.core.channels)
 
-    def start_at(self, mean: np.ndarray, stddev: np.ndarray) -> None:
-        """Standardise the input, and start p(x|z) at the moments of the data, [C]."""
-        core, location = self.core, mean
+    def start_at(self, values: Moments, inputs: Moments | None = None) -> None:
+        """Standardise the input, and start p(x|z) at the moments of the data.
+
+        Args:
+            values: mean and standard deviation of what is scored, [C] each.
+            inputs: the same of what the encoder reads; None takes `values`.
+        """
+        core, (mean, stddev) = self.core, values
+        read_mean, read_stddev = values if inputs is None else inputs
+        core.input_mean.assign(read_mean)
+        core.input_scale.assign(np.maximum(read_stddev, _MIN_STDDEV))
+        location = mean
         if not isinstance(self.likelihood, ObservedSignal):
             location = likelihood_of(self.likelihood).location(mean)
-        stddev = np.maximum(stddev, 1e-6)
-        core.input_mean.assign(mean)
-        core.input_scale.assign(stddev)
         core.location.assign(location)
         if location is mean:  # on the scale of the data, not a logit
+            stddev = np.maximum(stddev, _MIN_STDDEV)
             core.location_scale.assign(stddev)
             bias = np.array(core.readout.bias).reshape(4, core.num_parameters, core.channels)
-            # softplus(raw) = stddev
-            bias[:, 1:] = np.log(np.expm1(stddev))
+            bias[:, 1:] = np.log(np.expm1(stddev))  # softplus(raw) = stddev
             core.readout.bias.assign(bias.ravel())
 
     def get_config(self) -> dict[str, Any]:
