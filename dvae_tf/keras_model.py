@@ -86,7 +86,8 @@ class KerasModel(keras.Model):
         """Configure training as `keras.Model.compile` does; the loss is always the bound.
 
         `jit_compile="auto"`, the default, compiles with XLA on a CPU too, which makes a step about
-        twice as fast. Keras' own default would not.
+        twice as fast. Keras' own default would not. A ladder is not compiled there: it would be
+        slower.
 
         Raises:
             ValueError: if a loss or metrics are given, or gradients are to be accumulated by several
@@ -101,8 +102,9 @@ class KerasModel(keras.Model):
         has_accelerator = any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
         is_auto = kwargs.get("jit_compile", "auto") == "auto"
         if is_auto and not has_accelerator and not kwargs.get("run_eagerly"):
-            # XLA cannot exchange gradients between replicas on CPUs.
-            kwargs["jit_compile"] = tf.distribute.get_strategy().num_replicas_in_sync == 1
+            # XLA cannot exchange gradients between replicas on CPUs, and its convolutions are slower.
+            is_alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+            kwargs["jit_compile"] = is_alone and getattr(self.encoder, "gains_by_xla", True)
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(

@@ -1,26 +1,20 @@
 """The denoising variational auto-encoder: one model class for all cells of the table of bounds."""
 
-import functools
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dvae_tf import (
     bounds,
     corruptions,
-    counts,
-    denoising,
     densities,
     fit_arguments,
     latents,
     nests,
     randomness,
 )
-from dvae_tf.denoising import Denoised, HierarchyDenoiser, moments
-from dvae_tf.evidence import importance_sampling
-from dvae_tf.keras_model import KerasModel
+from dvae_tf.generative_model import GenerativeModel, Purpose
 from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior, StandardNormal
@@ -28,9 +22,6 @@ from dvae_tf.running_means import RunningMeans
 
 # Arguments that are serialised as Keras objects.
 _OBJECTS = ("encoder", "decoder", "corruption", "test_corruption", "prior", "kind")
-
-# Folded into the seed first, so that draws for different purposes are independent.
-_TRAINING, _VALIDATION, _DENOISING, _PRIOR, _SCORING, _BINARIZATION = range(6)
 
 
 class BoundTerms(NamedTuple):
@@ -52,7 +43,7 @@ class BoundTerms(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
-class DVAE(KerasModel):
+class DVAE(GenerativeModel):
     """A denoising VAE (Im, Ahn, Memisevic, Bengio, AAAI 2017, arXiv:1511.06406).
 
     Training corrupts a clean x to x~, encodes x~ to q(z|x~), decodes z to p(x|z), and scores the
@@ -163,6 +154,13 @@ class DVAE(KerasModel):
             )
         if hasattr(decoder, "beside"):  # the halves of a ladder have weights in common
             decoder = decoder.beside(encoder)
+        is_conditional = getattr(encoder, "is_conditional", False)
+        if is_conditional and (posterior, num_corruptions) != ("conditional", 1):
+            raise ValueError(
+                "A conditional network must have posterior='conditional' and num_corruptions=1: each "
+                "corruption has a p(x|x~) of its own. "
+                f"Received: {posterior!r}, {num_corruptions}."
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.corruption = corruption
@@ -213,7 +211,7 @@ class DVAE(KerasModel):
             corruption = self.corruption if corruption is None else corruption
             noisy = corruption(nests.repeat(x, m), seed=corruption_seed)  # [M B, ...]
         # q_m = q(z|x~_m)
-        if self.is_conditional:
+        if self.is_conditional:  # a bound on log p(x|x~): Sohn et al. (2015), equation 4
             q = self.encoder.recognize(x, noisy, training=training)  # q(z|x, x~)
         else:
             q = self.encoder(noisy, training=training)
@@ -241,11 +239,8 @@ class DVAE(KerasModel):
         if self.posterior == "mixture":
             log_posterior = bounds.mixture_log_density(densities.cross_log_posterior(q, z, m))
         else:
-            if doubly:
-                log_density = bounds.path_log_density(q.log_prob, z)
-            else:
-                log_density = latents.log_density(q, z)
-            log_posterior = nests.separate(log_density, m, axis=1)
+            log_q = bounds.path_log_density(q.log_prob, z) if doubly else latents.log_density(q, z)
+            log_posterior = nests.separate(log_q, m, axis=1)
         log_w = bounds.log_weights(log_reconstruction, log_prior, log_posterior)
         weighted = bounds.log_weights(
             log_reconstruction, log_prior, log_posterior, kl_weight=self.kl_weight
@@ -273,10 +268,10 @@ class DVAE(KerasModel):
         """
         x, noisy = self._unpack(data)
         step = self.training_steps
-        seed = self._step_seed(_TRAINING, step)
+        seed = self._step_seed(Purpose.TRAINING, step)
         if self.binarize:
             # Drawn here, because a thread of the input pipeline would take a core from this step.
-            pixel_seed = self._step_seed(_BINARIZATION, step)
+            pixel_seed = self._step_seed(Purpose.BINARIZATION, step)
             x = tf.nest.map_structure(
                 lambda p: tf.cast(randomness.uniform(tf.shape(p), pixel_seed) < p, tf.float32), x
             )
@@ -291,7 +286,7 @@ class DVAE(KerasModel):
     def test_step(self, data):
         x, noisy = self._unpack(data)
         # Batches are numbered by the examples counted so far in this evaluation.
-        seed = self._step_seed(_VALIDATION, self._logged.count)
+        seed = self._step_seed(Purpose.VALIDATION, self._logged.count)
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
         return self._track(self._loss(terms), terms)
 
@@ -299,17 +294,6 @@ class DVAE(KerasModel):
         """Return (clean, noisy) for paired batches, else (clean, None)."""
         clean, noisy = fit_arguments.unpack(data, self)
         return self._clean_examples(clean), None if noisy is None else self._as_examples(noisy)
-
-    def _as_examples(self, x) -> Example:
-        return self.kind.as_examples(x, self.encoder)
-
-    def _clean_examples(self, x) -> Example:
-        return self.kind.as_examples(x, self._clean_model, clean=self.observation is None)
-
-    @property
-    def _clean_model(self) -> keras.Model | None:
-        """The model whose input shape clean examples must have; None in pairs, where noisy ones do."""
-        return None if self.paired else self.encoder
 
     def _step_seed(self, purpose: int, step) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -332,126 +316,6 @@ class DVAE(KerasModel):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self._logged]
-
-    # ---- use ----
-
-    def call(self, noisy):
-        """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random."""
-        return self._decode(latents.mean_along(self._encode(noisy))).mean()
-
-    def _encode(self, noisy):
-        return self.encoder(self._as_examples(noisy), training=False)
-
-    def _decode(self, z):
-        return self.decoder(z, training=False)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def denoise(
-        self, noisy, *, num_samples: int = 16, seed: int = 0, origin: tuple[int, int] | None = None
-    ) -> Denoised:
-        """Denoise by averaging over the posterior.
-
-        Args:
-            noisy: noisy examples, [B, ...]; they are not corrupted further.
-            num_samples: S, latent samples for each example. 0 decodes the posterior mean, as `call`.
-            seed: seed of the samples.
-            origin: row and column of the first pixel, if `noisy` is a window of a larger picture, so
-                that it gets the picture's random numbers; for models of images of any size.
-
-        Returns:
-            mean: (1/S) sum_s E[x|z_s], z_s ~ q(z|x~).
-            stddev: sqrt((1/S) sum_s Var[x|z_s] + Var_s E[x|z_s]).
-        """
-        counts.check("num_samples", num_samples, 0)
-        noisy = self._as_examples(noisy)
-        if num_samples == 0:
-            q = self.encoder(noisy, training=False)
-            p = self._decode(latents.mean_along(q))
-            found = moments(p)
-            return Denoised(found.mean, tf.nest.map_structure(tf.sqrt, found.variance))
-        seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
-        if self._is_hierarchy:
-            return self._hierarchy.average(noisy, num_samples, seed, origin)
-        q = self.encoder(noisy, training=False)
-        return denoising.average(self.decoder, q, num_samples, seed)
-
-    def draws(self, noisy, num_draws: int, *, seed: int = 0, origin=None) -> Example:
-        """Return posterior draws of the clean example, x_s ~ p(x|z_s) with z_s ~ q(z|x~).
-
-        A model of noisy examples (see `observations`) returns signals s(z_s).
-
-        Args:
-            noisy: noisy examples, [B, ...].
-            num_draws: S.
-            seed: seed of the draws.
-            origin: as in `denoise`.
-
-        Returns:
-            [S, B, ...]
-        """
-        counts.check("num_draws", num_draws, 1)
-        noisy = self._as_examples(noisy)
-        seed = randomness.fold_in(randomness.as_seed(seed), _DENOISING)
-        if self._is_hierarchy:
-            return self._hierarchy.draws(noisy, num_draws, seed, origin)
-        return denoising.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether this is a model p(x|x~) with a prior p(z|x~), as `networks.ladder` can make it."""
-        return getattr(self.encoder, "is_conditional", False)
-
-    @property
-    def observation(self):
-        """The observation p(y|s) of a model of noisy examples, which scores these; else None."""
-        return getattr(getattr(self.decoder, "likelihood", None), "observation", None)
-
-    @property
-    def _is_hierarchy(self) -> bool:
-        return hasattr(self.decoder, "beside")
-
-    @functools.cached_property
-    def _hierarchy(self) -> HierarchyDenoiser:
-        return HierarchyDenoiser(self.encoder, self.decoder)
-
-    def sample(self, num_examples: int, *, seed: int = 0) -> Example:
-        """Return the mean examples E[x|z] for `num_examples` latents z ~ p(z): [n, ...]."""
-        counts.check("num_examples", num_examples, 0)
-        seed = randomness.fold_in(randomness.as_seed(seed), _PRIOR)
-        return self._decode(self.prior.sample(num_examples, seed=seed)).mean()
-
-    def elbo(self, x, *, num_samples: int = 1, seed: int = 0) -> tf.Tensor:
-        """Return the ELBO of clean inputs, E_{q(z|x)}[log p(x|z)] - KL(q(z|x) || p(z)): [B], in nats.
-
-        Args:
-            x: clean examples, [B, ...].
-            num_samples: K, latent samples for the reconstruction term, and for a KL term without a
-                closed form.
-            seed: seed of the samples.
-        """
-        counts.check("num_samples", num_samples, 1)
-        x = self._clean_examples(x)
-        seed = randomness.fold_in(randomness.as_seed(seed), _SCORING)
-        q = self.encoder(x, training=False)
-        z = latents.draw_along(q, seed=seed, num_samples=num_samples)  # [K, B, L]
-        log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(num_samples,))
-        return tf.reduce_mean(log_reconstruction, 0) - densities.kl(q, self.prior, z)
-
-    def log_likelihood(self, x, *, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
-        """Return log p(x) by importance sampling from q(z|x): [B], in nats; see `likelihood`."""
-        x = self._clean_examples(x)
-        estimate = importance_sampling(
-            self.encoder,
-            self.decoder,
-            x,
-            prior=self.prior,
-            kind=self.kind,
-            num_samples=num_samples,
-            seed=seed,
-        )
-        return estimate.log_likelihood
 
     # ---- saving ----
 

@@ -132,7 +132,9 @@ def normal_maps(
         + places(first[1], shape[1], 15)[None, :, None]
         + places(0, shape[2], 0)
     )
-    each = places(first_sample, num_samples, 32)[:, None] + places(0, rows, 0)  # [num_samples, rows]
+    each = places(first_sample, num_samples, 32)[:, None] + places(
+        0, rows, 0
+    )  # [num_samples, rows]
     base = _hash(tf.bitwise.bitwise_xor(tf.bitcast(seed, tf.uint64), _hash(each + 1)))
     gamma = tf.constant(_GAMMA, tf.uint64)
     z = _hash(base[:, :, None, None, None] + (place + 1) * gamma)

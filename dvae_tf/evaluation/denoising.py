@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dvae_tf import nests
+from dvae_tf.denoising import Denoised
 from dvae_tf.evaluation.batchwise import batchwise
 from dvae_tf.evaluation.noise import every_noise
 from dvae_tf.evaluation.settings import Settings
@@ -13,7 +14,7 @@ from dvae_tf.evaluation.summary import measured
 from dvae_tf.kinds import Kind
 from dvae_tf.kinds.kind import Example
 from dvae_tf.kinds.measure import Measure
-from dvae_tf.model import DVAE, Denoised
+from dvae_tf.model import DVAE
 
 NUM_SAMPLES = 16  # S, latent samples of the posterior average
 

@@ -233,7 +233,7 @@ class Kind:
         Args:
             arrays: by name.
                 `clean`, `noisy`, `denoised`: a few validation examples.
-                `samples`: mean examples of latents drawn from the prior.
+                `samples`: mean examples of latents drawn from the prior; not of a conditional model.
                 `first_layer`: [values, units], weights of the encoder's first layer, if it is dense.
                 `manifold`: mean examples at `manifold_latents` (from `figures.latent_grid`), if the
                 latent has two units.

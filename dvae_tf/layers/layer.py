@@ -9,6 +9,9 @@ from tensorflow_probability import distributions as tfd
 
 register = keras.saving.register_keras_serializable(package="dvae_tf")
 
+# None stands for lengths that are free.
+EventShape = int | Sequence[int | None]
+
 # The smallest scale of any distribution made here. On the [0, 1] scale it is about the standard
 # deviation of rounding to 8 bits. A likelihood with a smaller scale would model the rounding, and
 # its density would grow without bound.
@@ -116,12 +119,12 @@ class EventLayer(ProbabilisticLayer):
             axis of its input does not have the length `params_size(event_shape)`.
     """
 
-    def __init__(self, event_shape: int | Sequence[int], **kwargs):
+    def __init__(self, event_shape: EventShape, **kwargs):
         super().__init__(**kwargs)
         self.event_shape = _as_shape(event_shape)
 
     @staticmethod
-    def params_size(event_shape: int | Sequence[int]) -> int:
+    def params_size(event_shape: EventShape) -> int:
         """Return the number of parameters for an event of this shape."""
         raise NotImplementedError
 
@@ -159,7 +162,7 @@ class EventLayer(ProbabilisticLayer):
         return self.as_events(first), self.as_events(second)
 
 
-def _as_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
+def _as_shape(event_shape: EventShape) -> tuple:
     shape = tuple(event_shape) if isinstance(event_shape, (tuple, list)) else (event_shape,)
     is_free = len(shape) > 1 and all(n is None for n in shape[:-1])
     sizes = shape[-1:] if is_free else shape
@@ -174,7 +177,7 @@ def _as_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
 def one_per_value(event_shape) -> int:
     """Return the number of values in an event, or at each place of an event of any size."""
     shape = _as_shape(event_shape)
-    return math.prod(shape) if None not in shape else shape[-1]  # type: ignore[arg-type]
+    return math.prod(shape) if None not in shape else shape[-1]
 
 
 def two_per_value(event_shape) -> int:

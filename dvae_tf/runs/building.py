@@ -13,7 +13,6 @@ from dvae_tf.model import DVAE
 from dvae_tf.observations import estimation
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 
-
 _AUTO = "auto"  # an observation that is to be estimated
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamax": keras.optimizers.Adamax}
 

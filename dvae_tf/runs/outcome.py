@@ -82,8 +82,9 @@ def _shown_arrays(config: Configuration, model: DVAE, dataset: Dataset) -> dict[
         "clean": clean,
         "noisy": noisy,
         "denoised": model.predict(noisy, verbose=0),
-        "samples": _as_arrays(model.sample(_NUM_SAMPLES, seed=config.seed)),
     }
+    if not model.is_conditional:
+        arrays["samples"] = _as_arrays(model.sample(_NUM_SAMPLES, seed=config.seed))
     first = next((layer for layer in model.encoder.layers if layer.weights), None)
     if isinstance(first, keras.layers.Dense):
         arrays["first_layer"] = first.kernel.numpy()

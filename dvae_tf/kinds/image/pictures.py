@@ -132,12 +132,13 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
     drawn = {
         "denoising": denoising_grid(
             arrays["clean"], arrays["noisy"], arrays["denoised"], title=title
-        ),
-        "samples": image_grid(
+        )
+    }
+    if "samples" in arrays:
+        drawn["samples"] = image_grid(
             arrays["samples"],
             title=f"E[x|z] at {len(arrays['samples'])} latents drawn from the prior",
-        ),
-    }
+        )
     if "first_layer" in arrays:
         shape = arrays["clean"].shape[1:]
         drawn["filters"] = encoder_filters(arrays["first_layer"].reshape(*shape, -1))

@@ -22,9 +22,7 @@ class ResidualBlocks(keras.layers.Layer):
         self.width, self.num_blocks = width, num_blocks
         self.activation = keras.activations.get(activation)
         self.inner = [convolution(width, 3) for _ in range(num_blocks)]
-        self.outer = [
-            convolution(width, 3, kernel_initializer="zeros") for _ in range(num_blocks)
-        ]
+        self.outer = [convolution(width, 3, kernel_initializer="zeros") for _ in range(num_blocks)]
 
     def build(self, input_shape):
         for layer in (*self.inner, *self.outer):

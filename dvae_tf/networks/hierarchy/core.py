@@ -199,9 +199,7 @@ class LadderCore(keras.layers.Layer):
                 else:
                     standard = (eps - shift) / spread
                 log_spread = tf.math.log(spread)
-                kls[level] = _sum(
-                    0.5 * (tf.square(shift) + tf.square(spread) - 1.0) - log_spread
-                )
+                kls[level] = _sum(0.5 * (tf.square(shift) + tf.square(spread) - 1.0) - log_spread)
             else:
                 standard, log_spread, spread = eps, 0.0, tf.ones_like(eps)
             log_density += _sum(-0.5 * tf.square(standard) - log_spread - _HALF_LOG_2_PI)

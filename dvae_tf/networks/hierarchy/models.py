@@ -45,7 +45,9 @@ class _Half(keras.Model):
 
 @keras.saving.register_keras_serializable(package="dvae_tf")
 class LadderEncoder(_Half):
-    """Noisy images [B, H, W, C] of any size -> q(eps|y), or of a conditional ladder the prior p(eps|y)."""
+    """Noisy images [B, H, W, C] of any size -> q(eps|y); of a conditional ladder the prior p(eps|y)."""
+
+    gains_by_xla = False  # on a CPU
 
     def __init__(self, core: LadderCore, **kwargs):
         super().__init__(core, **kwargs)

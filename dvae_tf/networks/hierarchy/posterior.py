@@ -121,9 +121,7 @@ class LadderPosterior(tfd.Distribution):
 
     def _descend(self, count, **given) -> Drawn:
         def repeated(maps):
-            return maps and tuple(
-                tf.tile(d, [count] + [1] * (len(d.shape) - 1)) for d in maps
-            )
+            return maps and tuple(tf.tile(d, [count] + [1] * (len(d.shape) - 1)) for d in maps)
 
         return self._core.descend(
             repeated(self._features),
