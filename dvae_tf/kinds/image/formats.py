@@ -62,7 +62,7 @@ def read(path: str | os.PathLike) -> Header:
             warnings.simplefilter("ignore")
             image = PIL.Image.open(file)
             refused, remedy = _refused(image, file)
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
             profile = None if refused else _profile(image)
     except Exception as error:  # Pillow raises many types on a damaged file
         is_unknown = isinstance(error, PIL.UnidentifiedImageError)
@@ -89,7 +89,7 @@ def decode(path: str) -> np.ndarray:
         Exception: any of Pillow's, if the file is damaged.
     """
     with PIL.Image.open(path) as image:
-        orientation, profile = _orientation(image), _profile(image)
+        orientation, profile = orientation_of(image), _profile(image)
         is_grey = image.mode in _GREY_MODES
         # By way of RGBA a transparent pixel of a palette keeps its colour.
         colours = image.convert("L") if is_grey else image.convert("RGBA").convert("RGB")
@@ -149,7 +149,7 @@ def _chunks(file: BinaryIO) -> dict[bytes, bytes]:
     return found
 
 
-def _orientation(image: PIL.Image.Image) -> int:
+def orientation_of(image: PIL.Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1, which is upright, if there is none or it is damaged."""
     try:
         # Not PngImageFile.getexif, which decodes the pixels to look behind them.
