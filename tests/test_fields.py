@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
     changes: dict[str, str | bool]
     moves: dict[str, Any]
-    base: Mapping[str, str] = MappingProxyType({})
+    base: Mapping[str, str | bool] = MappingProxyType({})
 
 
 def changed(*names: str) -> dict[str, object]:
@@ -74,6 +74,7 @@ IMAGES = OF_TRAIN | OF_VALIDATION | changed("test")
 NOISE = changed("corruption", "noise", "shown noise", "test_corruption", "validation noise")
 LATENTS = changed("latents", "validation latents")
 NETWORK = changed("layers", "weights")
+LADDER = {"network": "ladder", "hidden": "4 3"}
 NARROW = {"dataset": "noisy.npy", "range": "0,100"}  # which some values leave
 
 CASES = (
@@ -110,7 +111,17 @@ CASES = (
         OF_TRAIN | changed("validation", "validated images", "shown", "test") | {"paired": True},
         {"dataset": "noisy.npy", "noise": "none"},
     ),
-    Case({"observation": "gaussian:0.1"}, IMAGES, {"noise": "none", **NARROW}),
+    Case(
+        {"observation": "gaussian:0.1"},
+        IMAGES | NETWORK | {"likelihood": "ObservedSignal"},
+        {"noise": "none", "no_conditional": True, **LADDER, **NARROW},
+    ),
+    Case(
+        {"conditional": True},
+        NETWORK | LATENTS | {"is_conditional": True},
+        {"no_conditional": True, **LADDER},
+    ),
+    Case({"optimizer": "adamax"}, {"optimizer": "Adamax"}),
     Case({"range": "percentile:0,100"}, IMAGES, {"dataset": "noisy.npy"}),
     Case(
         {"patch": "2"},
@@ -255,8 +266,12 @@ def observe(flags) -> dict[str, Any]:
     model, optimizer = run.model, run.model.optimizer
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     layers = [layer for network in (model.encoder, model.decoder) for layer in network.layers]
-    start = model.decoder.get_layer("parameters").bias
-    weights = [w for w in (*model.encoder.weights, *model.decoder.weights) if w is not start]
+    starts = starting_points(model)
+    weights = [
+        weight
+        for weight in (*model.encoder.weights, *model.decoder.weights)
+        if not any(weight is start for start in starts)
+    ]
     found = {name: getattr(run.dataset, name).as_float() for name in SPLITS}
     found |= {
         "streamed": run.dataset.train.is_streamed,
@@ -267,7 +282,7 @@ def observe(flags) -> dict[str, Any]:
         "layers": [described(layer) for layer in layers],
         "precision": {layer.dtype_policy.name for layer in layers},
         "weights": np.concatenate([np.ravel(w.numpy()) for w in weights]),
-        "start": start.numpy(),
+        "start": np.concatenate([np.ravel(start.numpy()) for start in starts]),
         "optimizer": type(optimizer).__name__,
         "clipping": inner.global_clipnorm,
         "order": order(given["x"], run.dataset.train, given["steps_per_epoch"]),
@@ -279,7 +294,7 @@ def observe(flags) -> dict[str, Any]:
     }
     for name in (
         *("objective", "posterior", "num_corruptions", "num_samples", "gradient", "binarize"),
-        *("latent_dim", "corruption", "test_corruption", "paired"),
+        *("latent_dim", "corruption", "test_corruption", "paired", "is_conditional"),
     ):
         found[name] = getattr(model, name)
     found["noise"], found["latents"] = drawn(model, model.training_gradient)
@@ -287,6 +302,14 @@ def observe(flags) -> dict[str, Any]:
     found["rate"] = np.array([rate_at(inner, step) for step in (0, 7, 30, 79)])
     shutil.rmtree(run.directory.path)
     return found
+
+
+def starting_points(model) -> list:
+    """Return the weights that are set to moments of the data before training."""
+    core = getattr(model.encoder, "core", None)
+    if core is None:
+        return [model.decoder.get_layer("parameters").bias]
+    return [core.input_mean, core.input_scale, core.location, core.location_scale, core.readout.bias]
 
 
 class Reached(Exception):

@@ -28,8 +28,8 @@ def find(model: DVAE, batches: Iterable[tf.Tensor], first_step: int) -> dict[str
         `terms`: the terms of the bound that are not finite.
         `gradients`: the paths of variables whose gradient is not finite.
         `weights`: the paths of variables that are not finite after the step.
-        `layers`: the layers whose output for the clean batch (of pairs, the noisy one) is not finite,
-            before the step.
+        `layers`: the layers whose output for the clean batch (of pairs, for the noisy one) is not
+            finite, before the step.
         `largest_weight`: the largest absolute weight before the step, and its path.
         `input_finite`: whether the batch is finite.
     """

@@ -28,7 +28,7 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     Raises:
         DatasetError: if there are no images, or they differ in size, or one is unsuitable.
     """
-    files, passed_over = found(path, IMAGE_SUFFIXES)
+    files, passed_over = files_in(path, IMAGE_SUFFIXES)
     images = image_files(files)
     warn_of(path, files, passed_over)
     # Sub-folders are labels.
@@ -38,7 +38,7 @@ def load_folder(path: Path) -> tuple[Examples, None]:
     return (images, labels), None
 
 
-def found(path: Path, suffixes: Sequence[str]) -> tuple[list[Path], Counter[str]]:
+def files_in(path: Path, suffixes: Sequence[str]) -> tuple[list[Path], Counter[str]]:
     """Return what `search` does.
 
     Raises:

@@ -67,7 +67,7 @@ def _read(name: str, recording: Recording, data_dir: str | None) -> Source:
         noisy, clean = (_of_array(loaded[key], f"{path}, {key}") for key in files.PAIRS)
         return Source(printable(path.stem), (clean, None), noisy=noisy)
     if path.is_dir():
-        found, passed_over = folders.found(path, reading.SUFFIXES)
+        found, passed_over = folders.files_in(path, reading.SUFFIXES)
         folders.warn_of(path, found, passed_over)
         images = Images.joined(_of_file(file) for file in found)
         return Source(printable(path.stem), (images, None))
