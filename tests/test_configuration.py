@@ -386,9 +386,22 @@ def test_defaults_fit_data_and_likelihood():
 DEPENDENT_OPTIONS = (
     *("split", "binarize", "noise", "noise_level", "likelihood", "network", "hidden"),
     *("activation", "latent_dim", "epochs", "batch_size", "learning_rate"),
+    *("conditional", "kl_warmup", "optimizer"),
 )
 OF_OTHERS = {"noise_level": 0.1, "epochs": 100, "batch_size": 100, "learning_rate": 0.001}
 OF_CONV = {"network": "conv", "hidden": (32, 64), "activation": "relu"}
+OF_LADDER = {
+    "network": "ladder",
+    "hidden": (32, 32, 32),
+    "latent_dim": 6,
+    "conditional": True,
+    "kl_warmup": 20,
+    "epochs": 80,
+    "batch_size": 16,
+    "optimizer": "adamax",
+    "learning_rate": 0.002,
+}
+OF_NOISY = OF_LADDER | {"noise": "none", "noise_level": 0.0}
 # What is asked for, and what it resolves to, where that differs from `DEFAULTS`.
 DEPENDENT = {
     "": {},
@@ -404,6 +417,15 @@ DEPENDENT = {
     | {"noise": "masking", "noise_level": 0.25, "hidden": (7,)},
     "--network mlp": {},
     "--network conv": OF_CONV,
+    "--network ladder": OF_LADDER,
+    "--network ladder --no-conditional --epochs 8": OF_LADDER
+    | {"conditional": False, "epochs": 8, "kl_warmup": 2},
+    "--network ladder --kl-warmup 0 --optimizer adam": OF_LADDER
+    | {"kl_warmup": 0, "optimizer": "adam"},
+    "--patch 4": OF_LADDER,
+    "--clean folder": OF_NOISY,
+    "--observation gaussian:0.1": OF_NOISY | {"conditional": False},
+    "--patch 4 --network conv": OF_CONV,
     "--network resnet": {"network": "resnet", "hidden": (32, 64)},
     "--likelihood bernoulli": {"likelihood": "bernoulli", "binarize": "dynamic"},
     "--likelihood continuous_bernoulli": {"likelihood": "continuous_bernoulli"},
