@@ -507,6 +507,7 @@ def test_every_imported_package_is_declared():
     imported -= {"dvae_tf", *sys.stdlib_module_names}
     others = {
         "PIL": "pillow",
+        "pywt": "pywavelets",
         "skimage": "scikit-image",
         "sklearn": "scikit-learn",
         "tensorflow_serving": "tensorflow-serving-api",

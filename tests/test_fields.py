@@ -54,7 +54,7 @@ class Case(NamedTuple):
     """Options that are changed together, because they have nothing to do with each other.
 
     Attributes:
-        changes: flags and their values; True is a flag without a value.
+        changes: flags and their values; True is a flag without a value, and False its denial.
         moves: the observations that change, and the values that they then have.
         base: flags beside those of `BASE`, before the change and after it.
     """
@@ -114,12 +114,12 @@ CASES = (
     Case(
         {"observation": "gaussian:0.1"},
         IMAGES | NETWORK | LATENTS | {"likelihood": "ObservedSignal"},
-        {"noise": "none", "no_conditional": True, **LADDER, **NARROW},
+        {"noise": "none", "conditional": False, **LADDER, **NARROW},
     ),
     Case(
-        {"conditional": True},
-        NETWORK | LATENTS | {"is_conditional": True},
-        {"no_conditional": True, **LADDER},
+        {"conditional": False},
+        NETWORK | LATENTS | {"is_conditional": False},
+        LADDER,
     ),
     Case({"optimizer": "adamax"}, {"optimizer": "Adamax"}),
     Case({"range": "percentile:0,100"}, IMAGES, {"dataset": "noisy.npy"}),
@@ -249,7 +249,10 @@ def words(flags) -> list[str]:
     return [
         word
         for name, value in flags.items()
-        for word in (f"--{name.replace('_', '-')}", *([] if value is True else value.split()))
+        for word in (
+            f"--{'no-' * (value is False)}{name.replace('_', '-')}",
+            *(value.split() if isinstance(value, str) else []),
+        )
     ]
 
 
