@@ -118,7 +118,7 @@ CASES = (
     ),
     Case(
         {"conditional": False},
-        NETWORK | LATENTS | {"is_conditional": False},
+        LATENTS | changed("weights") | {"is_conditional": False},
         LADDER,
     ),
     Case({"optimizer": "adamax"}, {"optimizer": "Adamax"}),
