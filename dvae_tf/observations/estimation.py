@@ -42,7 +42,7 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
     al. (2008), doi:10.1109/TIP.2008.2001399.
 
     With simulated noise on five photographs of about 400 x 500, gain and read noise had errors below
-    5 % where both contribute, and mostly below 2 %; a standard deviation of 25/255 on 400 photographs
+    5 % where both contribute, and mostly below 2 %; a standard deviation of 0.098 on 400 photographs
     had 0.8 %. Texture everywhere, such as grass, is taken for noise, and so is the noise that a
     "clean" photograph already has.
 
