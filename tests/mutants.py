@@ -48,6 +48,7 @@ LIKELY = {
     "dvae_tf/likelihoods/": ("likelihood", "networks", "configuration", "evaluate"),
     "dvae_tf/priors/": ("priors", "latents", "figures"),
     "dvae_tf/corruptions/": ("corruptions", "properties"),
+    "dvae_tf/observations/": ("observations", "layers"),
     "dvae_tf/networks/": ("networks", "model_precision"),
     "dvae_tf/evidence/": ("likelihood", "priors", "latents"),
     "dvae_tf/data": ("datasets", "splits", "images", "properties", "fields"),
@@ -57,7 +58,7 @@ LIKELY = {
     "dvae_tf/kinds/kind.py": ("kinds",),
     "dvae_tf/kinds/image/": (
         *("pixels", "images", "measures", "baselines", "figures", "datasets", "callbacks"),
-        *("image_files", "png"),
+        *("image_files", "png", "intervals", "spectrum"),
     ),
     "dvae_tf/figures.py": ("figures",),
     "dvae_tf/runs/": (

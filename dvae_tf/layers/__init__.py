@@ -21,6 +21,7 @@ from dvae_tf.layers.layer import (
     positive,
 )
 from dvae_tf.layers.normal import IndependentNormal, MultivariateNormalTriL
+from dvae_tf.layers.observed_signal import ObservedSignal
 from dvae_tf.layers.sample import Sample
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "IndependentDiscretizedLogistic",
     "IndependentNormal",
     "MultivariateNormalTriL",
+    "ObservedSignal",
     "ProbabilisticLayer",
     "Sample",
     "positive",
