@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 from pydantic_core import PydanticCustomError, core_schema
 
-from dvae_tf import bounds, datasets
+from dvae_tf import bounds, datasets, observations
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
@@ -115,6 +115,11 @@ class Options:
 
     def __post_init__(self):
         _check_each(self)
+        if self.observation not in (None, "auto"):
+            try:
+                observations.from_text(self.observation)
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from error
         if self.augment and self.patch is None:
             raise ConfigurationError(
                 "`augment` must go with `patch`: only square patches can be turned. Received: no "
