@@ -9,7 +9,7 @@ import keras
 import pytest
 from conftest import ROOT
 
-from dvae_tf import commands, corruptions, datasets, kinds, likelihoods, networks
+from dvae_tf import commands, corruptions, datasets, kinds, likelihoods, networks, observations
 from dvae_tf.runs import command_line, configuration, defaults
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 from dvae_tf.runs.options import Options
@@ -41,6 +41,12 @@ def test_every_entry_of_a_registry_is_accepted_and_shown(option, capsys):
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
 def test_help_says_what_each_level_means(name, capsys):
     assert corruptions.CORRUPTIONS[name].level_means in help_text(capsys)
+
+
+@pytest.mark.parametrize("name", observations.OBSERVATIONS)
+def test_help_says_how_observations_are_written(name, capsys):
+    assert observations.OBSERVATIONS[name].form() in help_text(capsys)
+    assert command_line.parse(["--observation", "auto"]).observation == "auto"
 
 
 def test_a_new_noise_is_known_without_another_edit(monkeypatch, capsys):
@@ -197,6 +203,8 @@ def test_every_flag_of_the_command_line(capsys):
         (["--nose", "gaussian"], "Unknown option: --nose"),
         (["--patch", "0"], "--patch must be greater than or equal to 1. Received: 0"),
         (["--patch", "6.5"], "'6.5' is not a whole number"),
+        (["--observation", "gaussian:0"], "Received"),
+        (["--observation", "snow"], "--observation must be one of gaussian:.*'snow'"),
         (["--augment"], "--augment must go with --patch: .* Set --patch"),
         (["mnist"], "mnist"),
         (["--preset", "frey"], "frey-im2017"),
