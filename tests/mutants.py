@@ -62,7 +62,7 @@ LIKELY = {
     "dvae_tf/figures.py": ("figures",),
     "dvae_tf/runs/": (
         *("configuration", "checkpoints", "history", "callbacks", "directory", "outcome", "state"),
-        *("fields", "old_runs", "train"),
+        *("resuming", "fields", "old_runs", "kinds", "train"),
     ),
     "dvae_tf/evaluation/": ("evaluation", "attacks", "metrics_json", "evaluate"),
     "dvae_tf/serving/": (
