@@ -118,6 +118,24 @@ def test_the_number_of_the_step_outlives_files_and_compile(rng, tmp_path):
         )
 
 
+def test_a_replica_contributes_its_share_of_the_gradient(rng, monkeypatch):
+    """Gradients are summed over replicas; test_replicas_count_one_step_together has two of them."""
+    x = rng.random((6, *SHAPE)).astype(np.float32)
+    model = make_model()
+    model.compile("sgd", run_eagerly=True)
+    *_, alone = model.training_gradient(x)
+
+    class Four:
+        num_replicas_in_sync = 4
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", Four)
+    *_, share = model.training_gradient(x)
+    assert len(alone) == len(model.trainable_variables)
+    for ours, theirs in zip(alone, share, strict=True):
+        assert np.any(ours)
+        np.testing.assert_allclose(theirs, ours / 4, rtol=1e-5)
+
+
 def test_files_of_version_0_1_take_the_iterations():
     path = ROOT / "tests" / "fixtures" / "run-0.1" / "model.keras"
     model = keras.models.load_model(path)
