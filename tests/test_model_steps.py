@@ -68,6 +68,34 @@ def test_a_seed_for_every_step(name, compiled, rng):
     assert int(model.optimizer.iterations) == counted
 
 
+class Direct(corruptions.Gaussian):
+    """Noise drawn with the seed as it is given, which is how latents are drawn, too."""
+
+    def __call__(self, x, *, seed):
+        return x + randomness.normal(tf.shape(x), seed)
+
+
+def test_noise_and_latents_have_seeds_of_their_own(rng):
+    x = rng.random((40, *SHAPE)).astype(np.float32)
+    encoder, decoder = networks.mlp(SHAPE, 12, hidden=(5,))  # as many latents as values
+    model, seen = DVAE(encoder, decoder, corruption=Direct()), {}
+
+    def heard(name, network):
+        def call(x, **arguments):
+            seen[name] = x.numpy()
+            return network(x, **arguments)
+
+        return call
+
+    model.encoder, model.decoder = heard("noisy", encoder), heard("latents", decoder)
+    model.bound_terms(x, seed=seed_of(0))
+    q = encoder(seen["noisy"])
+    eps = (seen["latents"] - q.mean().numpy()) / q.stddev().numpy()
+    pairs = (seen["noisy"] - x).ravel(), eps.ravel()
+    # The correlation of n independent pairs has a standard error of 1 / sqrt(n).
+    assert abs(np.corrcoef(*pairs)[0, 1]) < 4 / np.sqrt(x.size)
+
+
 def test_binarisation_draws_anew_while_gradients_accumulate():
     x = np.full((50, *SHAPE), 0.5, np.float32)
     model, seen = make_model(binarize=True), []
