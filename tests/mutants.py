@@ -37,7 +37,7 @@ LIKELY = {
     "dvae_tf/bounds.py": ("bounds", "model", "model_bounds", "likelihood"),
     "dvae_tf/randomness.py": ("randomness", "corruptions"),
     "dvae_tf/latents.py": ("latents", "layers", "likelihood"),
-    "dvae_tf/densities.py": ("model_bounds", "likelihood", "model", "latents"),
+    "dvae_tf/densities.py": ("model_bounds", "likelihood", "model", "latents", "signatures"),
     "dvae_tf/model.py": (
         *("model", "model_bounds", "state", "model_steps", "model_phases", "model_precision"),
         *("compatibility", "kinds", "fields"),
