@@ -45,7 +45,7 @@ LIKELY = {
     "dvae_tf/fit_arguments.py": ("model", "compatibility"),
     "dvae_tf/keras_model.py": ("model", "state", "compatibility"),
     "dvae_tf/layers/": ("layers", "discretized_logistic", "latents", "model_precision"),
-    "dvae_tf/likelihoods/": ("likelihood", "networks", "configuration", "evaluate"),
+    "dvae_tf/likelihoods/": ("likelihoods", "networks", "configuration", "metrics_json"),
     "dvae_tf/priors/": ("priors", "latents", "figures"),
     "dvae_tf/corruptions/": ("corruptions", "properties"),
     "dvae_tf/networks/": ("networks", "model_precision"),
