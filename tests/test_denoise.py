@@ -440,6 +440,7 @@ def test_progress(out):
     shown.say("b is damaged")
     seconds[0] += 40
     shown.add(700)
+    shown.end()  # is told already
     shown.clear()
     text = out.getvalue()
     assert "\x1b" not in text and "a\\x1b[2J.png: 25 %, 2 min 0 s left" in text

@@ -91,6 +91,7 @@ def test_plans(size, extra, overlap, multiple):
     for window, output in plan.tiles:
         covered[output.slices] += 1
         assert all(edge % multiple == 0 for edge in window)
+        assert window.bottom <= plan.padded[0] and window.right <= plan.padded[1]
         for edge in range(4):
             outer, border = window[edge], (0, 0, *plan.padded)[edge]
             assert outer == border or abs(output[edge] - outer) >= overlap

@@ -37,7 +37,7 @@ class Progress:
         self._out, self._clock = out or sys.stdout, clock
         self._is_terminal = self._out.isatty()
         self._start = self._shown = clock()
-        self._number = self._done = self._skipped = 0
+        self._number = self._done = self._told = 0
         self._name, self._length = "", 0
 
     def begin(self, name: str) -> None:
@@ -59,7 +59,7 @@ class Progress:
 
     def end(self) -> None:
         """End with a picture."""
-        if not self._is_terminal:
+        if not self._is_terminal and self._done != self._told:
             self._show()
 
     def say(self, text: str, *, out: TextIO | None = None) -> None:
@@ -75,7 +75,8 @@ class Progress:
             self._length = 0
 
     def _show(self) -> None:
-        self._shown = now = self._clock()
+        now = self._clock()
+        self._shown, self._told = now, self._done
         share = min(self._done / self._pixels, 1.0)
         left = ""
         if share:
