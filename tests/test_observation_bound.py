@@ -24,7 +24,10 @@ from experiments.scalar_example import ScalarExample
 
 STANDARD_ERRORS = 5
 EXAMPLES = [ScalarExample(s=1.3, sigma=sigma) for sigma in (0.4, 1.3, 4.0)]
-PAGE = " ".join((ROOT / "docs" / "bounds.md").read_text(encoding="utf-8").split())
+PAGE, GUIDE = (
+    " ".join((ROOT / "docs" / name).read_text(encoding="utf-8").split())
+    for name in ("bounds.md", "denoise-your-images.md")
+)
 
 
 def assert_close(samples, expected):
@@ -67,9 +70,9 @@ def log_noisy(y):
     return scipy.stats.multivariate_normal(B, NOISY_COVARIANCE).logpdf(y)
 
 
-def test_exact_posterior_makes_the_bound_exact(rng):
-    """Every log weight is log p(y), and the denoised mean is the Wiener estimate."""
-    model = linear_model(objective="iwae", num_samples=3)
+def exact_model(**kwargs):
+    """The model that made the examples, with the exact posterior; and the posterior's covariance."""
+    model = linear_model(**kwargs)
     covariance = np.linalg.inv(np.eye(2) + W.T @ W / SIGMA**2)
     gain = covariance @ W.T / SIGMA**2
     tril = np.linalg.cholesky(covariance)
@@ -79,6 +82,12 @@ def test_exact_posterior_makes_the_bound_exact(rng):
     kernel = np.hstack([gain.T, np.zeros((4, 3))])
     model.encoder.get_layer("q").set_weights([kernel, bias])
     model.decoder.get_layer("s").set_weights([W.T, B])
+    return model, covariance
+
+
+def test_exact_posterior_makes_the_bound_exact(rng):
+    """Every log weight is log p(y), and the denoised mean is the Wiener estimate."""
+    model, covariance = exact_model(objective="iwae", num_samples=3)
     y = observe(500, rng)
     terms = model.bound_terms(tf.constant(y), seed=randomness.as_seed(0))
     np.testing.assert_allclose(terms.bound, log_noisy(y), atol=1e-4)
@@ -88,6 +97,34 @@ def test_exact_posterior_makes_the_bound_exact(rng):
     variance = np.diag(W @ covariance @ W.T)  # of the signal, and without the noise of p(y|s)
     assert_close(found.mean - estimate, 0.0)
     np.testing.assert_allclose(np.square(found.stddev).mean(axis=0), variance, rtol=0.02)
+
+
+def test_mean_of_draws_has_the_error_that_the_guide_says(rng):
+    """1 + 1/S times the squared error of the exact mean, as draws and the truth are alike."""
+    model, _ = exact_model()
+    z = rng.normal(size=(20_000, 2))
+    signal = z @ W.T + B
+    y = (signal + SIGMA * rng.normal(size=signal.shape)).astype(np.float32)
+    exact = np.square(B + (y - B) @ WIENER.T - signal).sum(axis=1)
+    for count in (1, 4, 16):
+        mean = model.denoise(y, num_samples=count).mean
+        assert_close(np.square(mean - signal).sum(axis=1) - (1 + 1 / count) * exact, 0.0)
+    draw = model.draws(y, 1)[0]
+    assert_close(np.square(draw - signal).sum(axis=1) - 2 * exact, 0.0)
+    losses = [10 * np.log10(1 + 1 / count) for count in (1, 16, 64)]
+    assert (
+        f"one draw has twice the squared error of the exact mean, which is {losses[0]:.1f} dB"
+        in GUIDE
+    )
+    assert f"16 draws lose {losses[1]:.2f} dB, and 64 draws {losses[2]:.2f} dB" in GUIDE
+
+
+def test_other_numbers_of_the_guide():
+    spread = [scipy.stats.chi(count - 1) for count in (16, 64)]
+    few, many = (100 * chi.std() / chi.mean() for chi in spread)
+    assert f"with 16 draws its error is about {few:.0f} %, with 64 about {many:.0f} %" in GUIDE
+    assert f"25 of 255 grey levels are {25 / 255:.3f}" in GUIDE
+    assert f"has the gain 2/4095 = {2 / 4095:.5f}" in GUIDE
 
 
 @pytest.mark.slow
