@@ -309,7 +309,13 @@ def starting_points(model) -> list:
     core = getattr(model.encoder, "core", None)
     if core is None:
         return [model.decoder.get_layer("parameters").bias]
-    return [core.input_mean, core.input_scale, core.location, core.location_scale, core.readout.bias]
+    return [
+        core.input_mean,
+        core.input_scale,
+        core.location,
+        core.location_scale,
+        core.readout.bias,
+    ]
 
 
 class Reached(Exception):

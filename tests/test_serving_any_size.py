@@ -254,16 +254,17 @@ def test_files_may_have_so_many_pixels_together(noisy):
     with pytest.raises(ValueError, match="4194304 pixels, in all rows together in row 1"):
         png.plain(tf.constant(files), spec)
     assert len(png.plain(tf.constant(files[:1]), spec)) == 1
-    (long,) = files_of(np.zeros((1, 2**22 + 1, 1), np.uint8))
+    (large,) = files_of(np.zeros((2**11 + 1, 2**11, 1), np.uint8))
     with pytest.raises(ValueError, match=re.escape(headers.PIXELS)):
-        png.plain(tf.constant([long]), spec)
+        png.plain(tf.constant([large]), spec)
+
+
+@pytest.fixture(scope="module")
+def newest(noisy):
+    return ModelDirectory(noisy.version.parent).newest
 
 
 class TestServer:
-    @pytest.fixture(scope="class")
-    def newest(self, noisy):
-        return ModelDirectory(noisy.version.parent).newest
-
     def test_rows_have_one_size_and_it_is_free(self, newest, noisy):
         for size in SIZES[:2]:
             x = rows(noisy, size, 2)

@@ -132,15 +132,17 @@ class AnySizeSignatures(Signatures):
     def decode(self, **inputs):
         """Return the mean of p(x|z). Its height and width are twice those of the first latent map."""
         first = tf.shape(inputs[self.latent_names[0]])
-        for level, name in enumerate(self.latent_names[1:], start=1):
-            shape = tf.shape(inputs[name])
+        checks = [
             tf.debugging.assert_equal(
-                shape[:3] * [1, 2**level, 2**level],
+                tf.shape(inputs[name])[:3] * [1, 2**level, 2**level],
                 first[:3],
                 f"`{name}` must have as many rows as `{self.latent_names[0]}`, and 1/{2**level} of its "
                 "height and width.",
             )
-        return super().decode(**inputs)
+            for level, name in enumerate(self.latent_names[1:], start=1)
+        ]
+        with tf.control_dependencies(checks):
+            return super().decode(**{name: tf.identity(z) for name, z in inputs.items()})
 
     def _terms_of_row(self, rows):
         x, seed = rows
@@ -156,18 +158,20 @@ class AnySizeSignatures(Signatures):
 
     def _guarded(self, examples):
         """Return examples as `finite.guarded` does, and refuse what is too large, or has no pixels."""
-        x, valid = finite.guarded(examples, self.example_spec)
-        kind, shape = self._model.kind, tf.shape(x)
-        tf.debugging.assert_positive(
-            shape[1:-1], f"{kind.noun}s must have at least one {kind.part}."
-        )
-        tf.debugging.assert_less_equal(
-            tf.reduce_prod(tf.cast(shape[:-1], tf.int64)),
-            tf.constant(kind.max_parts, tf.int64),
-            f"a request must have at most {kind.max_parts} {kind.part}s: send fewer or smaller "
-            f"{kind.noun}s, or denoise them in tiles with denoise.py",
-        )
-        return x, valid
+        kind, shape = self._model.kind, tf.shape(examples)
+        checks = [
+            tf.debugging.assert_positive(
+                shape[1:-1], f"{kind.noun}s must have at least one {kind.part}."
+            ),
+            tf.debugging.assert_less_equal(
+                tf.reduce_prod(tf.cast(shape[:-1], tf.int64)),
+                tf.constant(kind.max_parts, tf.int64),
+                f"a request must have at most {kind.max_parts} {kind.part}s: send fewer or smaller "
+                f"{kind.noun}s, or denoise them in tiles with denoise.py",
+            ),
+        ]
+        with tf.control_dependencies(checks):  # before anything takes memory
+            return finite.guarded(tf.identity(examples), self.example_spec)
 
     def _named_latents(self, what: str, nest) -> dict[str, tf.Tensor]:
         shaped = tf.nest.map_structure(

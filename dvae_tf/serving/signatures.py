@@ -185,12 +185,13 @@ class Signatures:
 
     def _seeds(self, seed, inputs) -> tf.Tensor:
         """Return seeds, [B, 2], and refuse them where examples have another number of rows."""
-        tf.debugging.assert_equal(
+        check = tf.debugging.assert_equal(
             tf.shape(tf.nest.flatten(inputs)[0])[0],
             tf.shape(seed)[0],
             f"`seed` must have one row for each {self._model.kind.noun}.",
         )
-        return tf.ensure_shape(seed, SEED.shape)
+        with tf.control_dependencies([check]):
+            return tf.ensure_shape(seed, SEED.shape)
 
     def _examples(self, inputs):
         return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
