@@ -113,6 +113,13 @@ def test_every_network_and_likelihood(likelihood, network, shape, tmp_path):
     assert execute(version, LOADERS["c_api"], REPLAY).strip() == str(number)
 
 
+def test_images_of_any_size(tmp_path):
+    encoder, decoder = networks.ladder((9, 7, 1), 2, filters=(4, 3))
+    version = export.export(DVAE(encoder, decoder), tmp_path, version=1)
+    for loader in LOADERS:
+        assert execute(version, LOADERS[loader], REPLAY).strip() == "24"
+
+
 def test_vectors_with_a_posterior_that_is_not_normal(tmp_path):
     """Draws of Student's t take a sampler that rejects, in a loop; they are the same everywhere."""
     vector = keras.Input((5,))

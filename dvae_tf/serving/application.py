@@ -54,6 +54,7 @@ class Application:
         models: the directory.
         name: name of the model in the paths.
         max_rows: limit for the rows of a request.
+        max_bytes: limit for the body of a request, which `intake` enforces.
         poll_seconds: seconds between two looks at the directory.
     """
 
@@ -63,13 +64,14 @@ class Application:
         *,
         name: str = "dvae",
         max_rows: int = 1024,
+        max_bytes: int = 16 * 2**20,
         poll_seconds: float = 1.0,
     ):
         self._models = models
         self._name = name
         self._max_rows = max_rows
         self._poll_seconds = poll_seconds
-        self._page = Page(name)
+        self._page = Page(name, max_bytes=max_bytes)
         # More threads than cores would only wait for each other, and delay the event loop.
         self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._large_limiter = anyio.CapacityLimiter(1)
