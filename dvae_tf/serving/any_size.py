@@ -26,7 +26,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from dvae_tf import densities, latents, randomness
-from dvae_tf.denoising import HierarchyDenoiser
+from dvae_tf.denoised import HierarchyDenoiser
 from dvae_tf.generative_model import Purpose
 from dvae_tf.model import DVAE
 from dvae_tf.serving import finite, names
