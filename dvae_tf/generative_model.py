@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import counts, denoising, densities, latents, randomness
-from dvae_tf.denoising import Denoised, HierarchyDenoiser, moments
+from dvae_tf import counts, denoised, densities, latents, randomness
+from dvae_tf.denoised import Denoised, HierarchyDenoiser, moments
 from dvae_tf.evidence import importance_sampling
 from dvae_tf.keras_model import KerasModel
 from dvae_tf.kinds import Kind
@@ -80,7 +80,7 @@ class GenerativeModel(KerasModel):
         if self._is_hierarchy:
             return self._hierarchy.average(noisy, num_samples, seed, origin)
         q = self.encoder(noisy, training=False)
-        return denoising.average(self.decoder, q, num_samples, seed)
+        return denoised.average(self.decoder, q, num_samples, seed)
 
     def draws(self, noisy, num_draws: int, *, seed: int = 0, origin=None) -> Example:
         """Return posterior draws of the clean example, x_s ~ p(x|z_s) with z_s ~ q(z|x~).
@@ -101,7 +101,7 @@ class GenerativeModel(KerasModel):
         seed = randomness.fold_in(randomness.as_seed(seed), Purpose.DENOISING)
         if self._is_hierarchy:
             return self._hierarchy.draws(noisy, num_draws, seed, origin)
-        return denoising.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
+        return denoised.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
 
     @property
     def is_conditional(self) -> bool:

@@ -137,6 +137,7 @@ GOOD = [
     for name, content in files.items()
 ]
 HUGE = (20_000, 20_000)
+ANY = (None, None)
 BAD = {
     "GIF": (saved("L", "gif"), 1, headers.FORMAT),
     "BMP": (saved("RGB", "bmp"), 3, headers.FORMAT),
@@ -214,18 +215,16 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def answer():
-    """Run `denoise_png` of a model that changes nothing; return the pixels."""
+    """Run `denoise_png` of a model that changes nothing, of this size or any; return the pixels."""
     functions = {}
 
-    def run(content: bytes, channels: int) -> np.ndarray:
-        if channels not in functions:
-            spec = tf.TensorSpec([None, HEIGHT, WIDTH, channels])
-            made = png.signatures(lambda images: {"denoised": images}, spec)
+    def run(content: bytes, channels: int, size=(HEIGHT, WIDTH)) -> np.ndarray:
+        key = (*size, channels)
+        if key not in functions:
+            made = png.signatures(lambda images: {"denoised": images}, tf.TensorSpec([None, *key]))
             function, specs = made["denoise_png"]
-            functions[channels] = tf.function(function, autograph=False).get_concrete_function(
-                **specs
-            )
-        (result,) = functions[channels](tf.constant([content]))["denoised_bytes"].numpy()
+            functions[key] = tf.function(function, autograph=False).get_concrete_function(**specs)
+        (result,) = functions[key](tf.constant([content]))["denoised_bytes"].numpy()
         return np.asarray(Image.open(io.BytesIO(result))).reshape(HEIGHT, WIDTH, channels)
 
     return run
@@ -248,6 +247,8 @@ def test_files_are_read_as_viewers_show_them(content, channels, answer, monkeypa
     np.testing.assert_array_equal(answer(plain, channels), answer(content, channels))
     if "zTXt" in str(content):
         assert len(plain) < 200
+    assert headers.size(content) == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(answer(content, channels, ANY), answer(content, channels))
 
 
 def test_answers_are_rounded_and_clipped():
@@ -272,6 +273,18 @@ def test_other_files_are_refused_by_name_before_they_are_decoded(name, answer):
     if reason != headers.OPAQUE:  # which a header does not tell
         with pytest.raises(ValueError, match=reason.split("(")[0]):
             headers.plain(content, HEIGHT, WIDTH, channels)
+
+
+@pytest.mark.parametrize("name", sorted(set(BAD) - {"huge JPEG"}))
+def test_a_model_of_any_size_refuses_the_same_files(name, answer):
+    content, channels, reason = BAD[name]
+    reason = headers.PIXELS if reason == "images of 5 x 6 pixels" else reason
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        answer(content, channels, ANY)
+    assert f"`image_bytes` must hold {reason}" in str(error.value)
+    if reason != headers.OPAQUE:
+        with pytest.raises(ValueError, match=reason.split("(")[0]):
+            headers.plain(content, *headers.size(content), channels)
 
 
 @pytest.mark.slow

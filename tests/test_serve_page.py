@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -12,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from test_serve import SHAPE, server, small_model
 
-from dvae_tf import corruptions
+from dvae_tf import DVAE, corruptions, networks
 from dvae_tf.serving import export
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -92,7 +93,8 @@ def test_upload_and_slider(page, tmp_path, rng):
     image = rng.integers(0, 256, SHAPE[:2]).astype(np.uint8)
     # Every pixel large enough that the page's scaling leaves the middle of it alone.
     Image.fromarray(np.kron(image, np.ones((56, 56), np.uint8))).save(tmp_path / "noisy.png")
-    assert Select(page.find_element(By.ID, "noise")).first_selected_option.text == "salt_pepper"
+    assert Select(page.find_element(By.ID, "noise")).first_selected_option.text == "Salt and pepper"
+    wait_for_result(page)  # of the example
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "noisy.png"))
     wait_for_result(page)
     set_level(page, 0)
@@ -117,7 +119,19 @@ def test_upload_and_slider(page, tmp_path, rng):
     assert page.find_element(By.ID, "level-value").text == "0.50"
 
 
+def test_opens_with_an_example_of_the_models_own(page):
+    wait_for_result(page)
+    set_level(page, 0)
+    wait_for_result(page)
+    z = small_model(1).prior.sample(1, seed=tf.constant([1, 0]))
+    expected = np.clip(small_model(1).decoder(z).mean()[0, ..., 0], 0, 1) * 255
+    np.testing.assert_allclose(pixels(page, "noisy"), expected, atol=3)
+    assert pixels(page, "denoised").any()
+
+
 def test_draw_and_clear(page):
+    wait_for_result(page)
+    page.find_element(By.ID, "clear").click()
     canvas = page.find_element(By.ID, "source")
     assert not pixels(page, "source").any()
     side = canvas.size["width"]
@@ -143,3 +157,28 @@ def test_what_is_no_image_is_said(page, tmp_path):
     while "is not an image" not in status.text:
         assert time.monotonic() - started < 10
     assert status.get_attribute("class") == "error"
+
+
+def test_a_photograph_keeps_its_size(driver, tmp_path, rng):
+    """The page of a ladder: an example, a photograph with its own noise, and draws."""
+    encoder, decoder = networks.ladder((9, 7, 1), 2, filters=(4, 3))
+    model = DVAE(encoder, decoder, corruption=corruptions.Gaussian(0.1))
+    export.export(model, tmp_path / "export", version=1)
+    photograph = rng.integers(0, 256, (37, 53)).astype(np.uint8)
+    Image.fromarray(photograph).save(tmp_path / "noisy.png")
+    with server(tmp_path / "export") as url:
+        driver.get(url)
+        wait_for_result(driver)
+        assert pixels(driver, "noisy").shape == (144, 192)
+        Select(driver.find_element(By.ID, "noise")).select_by_value("none")
+        driver.find_element(By.ID, "file").send_keys(str(tmp_path / "noisy.png"))
+        WebDriverWait(driver, 30).until(lambda d: pixels(d, "denoised").shape == (37, 53))
+        np.testing.assert_allclose(pixels(driver, "noisy"), photograph, atol=1)
+        x = photograph[None, ..., None].astype(np.float32) / 255
+        expected = np.clip(model.denoise(x, num_samples=8).mean[0, ..., 0], 0, 1) * 255
+        np.testing.assert_allclose(pixels(driver, "denoised"), expected, atol=2)
+        last = model.draws(x, 1, seed=(0, 5))[0, 0, ..., 0].numpy()
+        WebDriverWait(driver, 30).until(
+            lambda d: np.allclose(pixels(d, "draw-5"), last.clip(0, 1) * 255, atol=2)
+        )
+    assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -59,7 +59,8 @@ def run(signature, inputs):
     "c_api": """
 import c_api
 session = c_api.Session(version_dir)
-run = session.run
+def run(signature, inputs):
+    return session.run(signature, dict(reversed(inputs.items())))  # in whatever order they come
 """,
 }
 
@@ -110,6 +111,13 @@ def test_every_network_and_likelihood(likelihood, network, shape, tmp_path):
     version = export.export(model, tmp_path, version=1)
     number = 18 if shape[-1] == 2 else 21  # a PNG has no two channels
     assert execute(version, LOADERS["c_api"], REPLAY).strip() == str(number)
+
+
+def test_images_of_any_size(tmp_path):
+    encoder, decoder = networks.ladder((9, 7, 1), 2, filters=(4, 3))
+    version = export.export(DVAE(encoder, decoder), tmp_path, version=1)
+    for loader in LOADERS:
+        assert execute(version, LOADERS[loader], REPLAY).strip() == "24"
 
 
 def test_vectors_with_a_posterior_that_is_not_normal(tmp_path):

@@ -17,6 +17,7 @@ class BlockOcclusion(Corruption):
     """
 
     name = "block"
+    label = "Hidden block"
     effect = "blackens a rectangle"
     level_means = "fraction of the area occluded (by one block)"
     level_is_fraction = True

@@ -57,6 +57,7 @@ class Corruption:
 
     Attributes:
         name: name on the command line.
+        label: name for people.
         effect: what it does, in words.
         level_means: what the level measures, in words.
         level_is_fraction: whether the level is a fraction (messages then suggest percentages).
@@ -68,6 +69,7 @@ class Corruption:
     """
 
     name: ClassVar[str]
+    label: ClassVar[str] = ""
     effect: ClassVar[str] = ""
     level_means: ClassVar[str]
     level_is_fraction: ClassVar[bool] = False

@@ -14,6 +14,7 @@ class Gaussian(StandardDeviation):
     """Additive white noise: x~ = x + level * eps, eps ~ N(0, 1)."""
 
     name = "gaussian"
+    label = "Gaussian"
     effect = "adds Gaussian noise to each value"
     level_means = "standard deviation (on the [0, 1] pixel scale)"
 

@@ -15,6 +15,7 @@ class Identity(Corruption):
     """No corruption: x~ = x. It turns a denoising VAE into a VAE."""
 
     name = "none"
+    label = "None: the image as it is"
     effect = "corrupts nothing: the model is a VAE"
     level_means = "ignored, 0 (nothing is corrupted)"
     default_level = 0.0

@@ -13,6 +13,7 @@ class Masking(Corruption):
     """Masking noise: each value is set to 0 with probability `level`."""
 
     name = "masking"
+    label = "Missing pixels"
     effect = "sets values to 0"
     level_means = "fraction of pixels hit (set to 0)"
     level_is_fraction = True

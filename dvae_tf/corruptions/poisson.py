@@ -18,6 +18,7 @@ class Poisson(StandardDeviation):
     """
 
     name = "poisson"
+    label = "Poisson (photon counts)"
     effect = "draws photon counts: a white pixel counts 1 / level² photons"
     level_means = "standard deviation (of the noise on a pixel of value 1)"
 

@@ -13,6 +13,7 @@ class SaltPepper(Corruption):
     """Impulse noise: each value is hit with probability `level`, and becomes 0 or 1 at even odds."""
 
     name = "salt_pepper"
+    label = "Salt and pepper"
     effect = "sets pixels to black or white, equally likely"
     level_means = "fraction of pixels hit (salt and pepper equally likely)"
     level_is_fraction = True

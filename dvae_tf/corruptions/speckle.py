@@ -14,6 +14,7 @@ class Speckle(StandardDeviation):
     """Multiplicative noise: x~ = x * (1 + level * eps), eps ~ N(0, 1)."""
 
     name = "speckle"
+    label = "Speckle"
     effect = "multiplies each value by 1 plus Gaussian noise"
     level_means = "standard deviation (of the noise on a pixel of value 1)"
 

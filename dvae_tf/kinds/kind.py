@@ -71,6 +71,8 @@ class Kind:
         noun: word for one example in messages; its plural ends in s.
         part: word for one value of an example; its plural ends in s.
         field: name of an example that is one tensor, in the signatures of a SavedModel.
+        max_parts: how many `part`s the examples of one request to a server may have together, if the
+            model takes examples of any size.
         noises: names of the corruptions that an evaluation tries.
         defaults: options for unknown data sets (see `runs.options`).
     """
@@ -80,6 +82,7 @@ class Kind:
     noun: ClassVar[str] = "example"
     part: ClassVar[str] = "value"
     field: ClassVar[str] = "example"
+    max_parts: ClassVar[int] = 2**22
     noises: ClassVar[tuple[str, ...]] = ("gaussian", "masking")
     defaults: ClassVar[Mapping[str, Any]] = {
         "noise": "gaussian",

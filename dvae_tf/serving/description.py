@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dvae_tf import corruptions
+from dvae_tf import corruptions, observations
 from dvae_tf.model import DVAE
 from dvae_tf.priors import StandardNormal
 from dvae_tf.serving.signatures import Signatures
@@ -85,7 +85,7 @@ def _meanings(model: DVAE, signatures: Signatures) -> dict[str, _Meaning]:
         "reconstruction": ("log p(x|z) at one z, in nats", [None, None]),
         "kl": kl,
     }
-    known = general | model.kind.meanings()
+    known = general | model.kind.meanings() | signatures.meanings()
     for what, tensors in signatures.tensor_names().items():
         meaning = known[what]
         known |= {name: known.get(name, meaning) for name in tensors}
@@ -101,7 +101,12 @@ def _tolerance(model: DVAE) -> dict[str, dict[str, float]]:
 
 
 def _describe_corruption(model: DVAE) -> dict[str, Any] | None:
-    """Return name and level of the training noise, or None for a corruption outside the registry."""
+    """Return name and level of the noise to remove, or None where the registry has no such noise."""
+    if isinstance(model.observation, observations.Gaussian):
+        level = model.observation.sigma
+        return {"name": corruptions.Gaussian.name, "level": level} if level <= 1 else None
+    if model.observation is not None:
+        return None
     if model.corruption.name not in corruptions.CORRUPTIONS:
         return None
     return {"name": model.corruption.name, "level": model.corruption.level}

@@ -39,6 +39,10 @@ def _are_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
 
 def _is_finite(values):
     # A sum is finite if all values are. Sums use vector instructions; reductions of booleans do not.
+    if None in values.shape[1:]:
+        shape = tf.shape(values)
+        size = tf.reduce_prod(shape[1:])
+        return tf.math.is_finite(tf.reduce_sum(tf.reshape(values, [shape[0], size]), axis=1))
     size = math.prod(values.shape[1:])
     return tf.math.is_finite(tf.reduce_sum(tf.reshape(values, [-1, size]), axis=1))
 

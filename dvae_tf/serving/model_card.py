@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from dvae_tf import corruptions, files, templating
 from dvae_tf.kinds import Kind
@@ -27,13 +28,17 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
     Raises:
         ConfigurationError: if numbers of the run are missing.
     """
-    kind = model.kind
+    kind, spec = model.kind, model.kind.spec(model.encoder)
+    is_free = any(None in part.shape[1:] for part in tf.nest.flatten(spec))
     card = {
-        "title": model.kind.describe_noise(model.corruption),
+        "title": _noise(model),
         "kind": kind,
-        "input": kind.describe_input(kind.spec(model.encoder)),
-        "latent_dim": model.latent_dim,
-        "corruption": model.kind.describe_noise(model.corruption),
+        "input": kind.describe_input(spec),
+        "is_free": is_free,
+        "latents": f"{len(model.prior.event_shape)} latent maps"
+        if is_free
+        else f"{model.latent_dim} latent variables",
+        "noise": _noise(model),
         "objective": model.objective,
         "posterior": model.posterior,
         "num_corruptions": model.num_corruptions,
@@ -56,6 +61,15 @@ def render(model: DVAE, run: Mapping[str, Any] | None) -> str:
         }
     environment = templating.environment("dvae_tf.serving", autoescape=False, escape=_as_markdown)
     return environment.get_template("model_card.md").render(card) + "\n"
+
+
+def _noise(model: DVAE) -> str:
+    """Return in one phrase which noise the model was trained to remove."""
+    if model.paired:
+        return "noise as in its pairs of noisy and clean examples"
+    if model.observation is not None:
+        return model.observation.describe()
+    return model.kind.describe_noise(model.corruption)
 
 
 def _as_markdown(text: str) -> str:

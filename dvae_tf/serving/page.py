@@ -1,6 +1,7 @@
 """The page for trying a model in a browser, and the noise that it shows.
 
-A kind of data has a page if a template has its name.
+A kind of data has a page if a template has its name. For a model of images of any size the page also
+shows posterior draws.
 """
 
 from typing import Any
@@ -13,16 +14,25 @@ from dvae_tf.serving import tensors
 from dvae_tf.serving.models import Version
 from dvae_tf.serving.tensors import RequestError
 
+# Posterior draws that the page shows.
+_NUM_DRAWS = 6
+# Pixels of the images that the page takes from a model of any size: an answer has some 60 bytes for
+# each value. Larger ones are cropped.
+_MAX_PIXELS = 2**18
+# Bytes of a value that the page sends, at most.
+_VALUE_BYTES = 10
+
 
 class Page:
     """The page of a model.
 
     Args:
         name: name of the model in the paths.
+        max_bytes: limit for the body of a request.
     """
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, *, max_bytes: int):
+        self._name, self._max_bytes = name, max_bytes
         self._environment = templating.environment("dvae_tf.serving", autoescape=True)
 
     def render(self, version: Version) -> str:
@@ -33,11 +43,15 @@ class Page:
         """
         template = self._template(version)
         trained = version.corruption or {"name": corruptions.Gaussian.name, "level": 0.1}
+        shape = version.example_spec.shape.as_list()[1:]
         return template.render(
             name=self._name,
             version=version.number,
-            example_shape=version.example_spec.shape.as_list()[1:],
-            noises=list(corruptions.CORRUPTIONS),
+            example_shape=shape,
+            max_pixels=min(_MAX_PIXELS, self._max_bytes // (_VALUE_BYTES * shape[-1])),
+            num_draws=_NUM_DRAWS if "draw" in version.signatures else 0,
+            has_sample="sample" in version.signatures and None not in shape,
+            noises={name: cls.label or name for name, cls in corruptions.CORRUPTIONS.items()},
             noise=trained["name"],
             level=corruptions.highest(trained["level"]),
         )
@@ -64,7 +78,8 @@ class Page:
             noisy = corruption(clean, seed=given["seed"])
         except (ValueError, TypeError, OverflowError) as error:
             raise RequestError(400, str(error)) from error
-        return {field: noisy.numpy()[0].tolist()}
+        # Six decimals are finer than 16 bits, and a third of what JSON would take.
+        return {field: np.round(noisy.numpy()[0].astype(np.float64), 6).tolist()}
 
     def _template(self, version: Version) -> jinja2.Template:
         try:

@@ -76,8 +76,8 @@ def _command(
         raise ValueError(f"--port must be from 0 to 65535. Received: {port}. Try 8501.")
     models = ModelDirectory(Path(export_dir))
     listener = _listen(host, port)
-    application = Application(models, name=name, max_rows=max_rows)
     max_bytes = max_megabytes * 2**20
+    application = Application(models, name=name, max_rows=max_rows, max_bytes=max_bytes)
     intake = Intake(
         application.build(),
         hosts=(host, socket.gethostname(), *allowed_host),

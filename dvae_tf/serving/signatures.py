@@ -12,6 +12,7 @@ score                      example, seed  elbo, reconstruction, kl [B] in nats, 
 
 "example" stands for the field of the kind of data (`Kind.field`). Examples and latents with several
 parts have one tensor for each part (see `names`). A kind may add signatures (`Kind.signatures`).
+Models of examples of any size have signatures of their own: see `any_size`.
 
 The caller's seed is the only source of randomness. Row i of an output depends only on row i of the
 inputs. Draws that would use one seed for all rows are therefore made row by row: draws from a prior,
@@ -27,7 +28,7 @@ from dvae_tf import densities, latents, randomness
 from dvae_tf.model import DVAE
 from dvae_tf.serving import finite, names
 
-_SEED = tf.TensorSpec([None, 2], tf.int32)
+SEED = tf.TensorSpec([None, 2], tf.int32)
 _TERMS = ("elbo", "reconstruction", "kl")  # what `score` returns
 
 
@@ -42,6 +43,7 @@ class Signatures:
         example_names: names of the tensors of an example.
         latent_spec: `tf.TensorSpec` of a batch of latents, or a nest of specs.
         latent_names: names of the tensors of a latent.
+        trial_specs: the same specs of examples and latents, with sizes to try the signatures with.
         has_closed_kl: whether `kl` is exactly KL(q(z|x) || p(z)), not an estimate from one z.
 
     Raises:
@@ -58,7 +60,8 @@ class Signatures:
                     "The encoder must take examples of one size to be served. "
                     f"Received: shape {tuple(spec.shape)}. Give keras.Input the size."
                 )
-        self.latent_spec = _spec_of(model.prior.event_shape)
+        self.latent_spec = self._prior_spec = spec_of(model.prior.event_shape)
+        self.trial_specs = self.example_spec, self.latent_spec
         self.latent_names = names.of_nest(self.latent_spec, "latent")
         example = tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]]), self.example_spec)
         q = model.encoder(example, training=False)
@@ -69,22 +72,29 @@ class Signatures:
 
     def concrete_functions(self) -> dict[str, Any]:
         """Return the traced functions by name, including `serving_default`."""
-        example = names.named(self.example_names, self.example_spec)
-        latent = names.named(self.latent_names, self.latent_spec)
-        kind = self._model.kind
-        signatures: dict[str, tuple[Callable, dict[str, tf.TensorSpec]]] = {
-            "denoise": (self.denoise, example),
-            "encode": (self.encode, example),
-            "decode": (self.decode, latent),
-            "sample": (self.sample, {"seed": _SEED}),
-            "score": (self.score, example | {"seed": _SEED}),
-        }
-        signatures |= kind.signatures(self._denoise_examples, self.example_spec)
+        signatures = self._functions()
+        signatures |= self._model.kind.signatures(self._denoise_examples, self.example_spec)
         functions = {
             name: tf.function(function, autograph=False).get_concrete_function(**specs)
             for name, (function, specs) in signatures.items()
         }
         return functions | {"serving_default": functions["denoise"]}
+
+    def _functions(self) -> dict[str, tuple[Callable, dict[str, tf.TensorSpec]]]:
+        """Return the functions by name, and the specs of their inputs."""
+        example = names.named(self.example_names, self.example_spec)
+        latent = names.named(self.latent_names, self.latent_spec)
+        return {
+            "denoise": (self.denoise, example),
+            "encode": (self.encode, example),
+            "decode": (self.decode, latent),
+            "sample": (self.sample, {"seed": SEED}),
+            "score": (self.score, example | {"seed": SEED}),
+        }
+
+    def meanings(self) -> dict[str, tuple[str, list[float | None]]]:
+        """Return what these signatures have to add to the meanings of tensors (see `description`)."""
+        return {}
 
     def tensor_names(self) -> dict[str, list[str]]:
         """Return the names of tensors that may have parts: "latent" -> ["latent_1", ...]."""
@@ -128,10 +138,10 @@ class Signatures:
 
     def sample(self, seed):
         """Return the mean of p(x|z) at one z ~ p(z) for each row."""
-        z = _by_row(
+        z = by_row(
             lambda row: self._model.prior.sample(1, seed=row[0]),
-            tf.ensure_shape(seed, _SEED.shape),
-            of=self.latent_spec,
+            tf.ensure_shape(seed, SEED.shape),
+            of=self._prior_spec,
         )
         return names.named(
             self.example_names, self._shaped(self._model.decoder(z, training=False).mean())
@@ -139,22 +149,17 @@ class Signatures:
 
     def score(self, seed, **inputs):
         """Return ELBO, log p(x|z) and KL(q(z|x) || p(z)), in nats, at one z ~ q(z|x) for each row."""
-        tf.debugging.assert_equal(
-            tf.shape(tf.nest.flatten(inputs)[0])[0],
-            tf.shape(seed)[0],
-            f"`seed` must have one row for each {self._model.kind.noun}.",
-        )
+        seed = self._seeds(seed, inputs)
         x, valid = self._examples(inputs)
-        seed = tf.ensure_shape(seed, _SEED.shape)
         if self._is_normal:
             q = self._model.encoder(x, training=False)
-            eps = _by_row(
+            eps = by_row(
                 lambda row: randomness.normal([1, *self._model.prior.event_shape], row[0]),
                 seed,
                 of=self.latent_spec,
             )
             return finite.answer(self._terms(q, latents.from_standard_normal(q, eps), x), valid)
-        terms = _by_row(
+        terms = by_row(
             self._terms_of_row, (x, seed), of=dict.fromkeys(_TERMS, tf.TensorSpec([None]))
         )
         return finite.answer(terms, valid)
@@ -174,9 +179,19 @@ class Signatures:
         """Return `moment` of q(z|x): `latents.mean` or `latents.stddev`, [B, L]."""
         if self._knows_moments:
             return moment(self._model.encoder(x, training=False))
-        return _by_row(
+        return by_row(
             lambda row: moment(self._model.encoder(row, training=False)), x, of=self.latent_spec
         )
+
+    def _seeds(self, seed, inputs) -> tf.Tensor:
+        """Return seeds, [B, 2], and refuse them where examples have another number of rows."""
+        check = tf.debugging.assert_equal(
+            tf.shape(tf.nest.flatten(inputs)[0])[0],
+            tf.shape(seed)[0],
+            f"`seed` must have one row for each {self._model.kind.noun}.",
+        )
+        with tf.control_dependencies([check]):
+            return tf.ensure_shape(seed, SEED.shape)
 
     def _examples(self, inputs):
         return finite.guarded(names.nest_of(self.example_names, inputs), self.example_spec)
@@ -194,14 +209,14 @@ class Signatures:
         return names.named(names.of_nest(self.latent_spec, what), nest)
 
 
-def _spec_of(event_shape: tuple):
+def spec_of(event_shape: tuple):
     """Return the spec of a batch of latents of this shape; a tuple of specs for several shapes."""
     if event_shape and isinstance(event_shape[0], tuple):
-        return tuple(_spec_of(shape) for shape in event_shape)
+        return tuple(spec_of(shape) for shape in event_shape)
     return tf.TensorSpec([None, *event_shape], tf.float32)
 
 
-def _by_row(function: Callable, nest, *, of):
+def by_row(function: Callable, nest, *, of):
     """Apply a function to one row at a time: [B, ...] -> [B, ...].
 
     Args:

@@ -123,18 +123,19 @@ def tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
     """
     types, meaning = _JSON_TYPES[spec.dtype]
     shape = spec.shape.as_list()
-    required = f"`{name}` must hold {meaning} in shape {['B', *shape[1:]]}"
+    required = f"`{name}` must hold {meaning} in shape {_in_words(shape)}"
     received, first = _outline(value)
     if received[-1:] != [0] and type(first) not in types:
         raise RequestError(400, f"{required}: received another type")
     # In JSON all empty batches look the same, whatever the shape of a row.
     if received == [0]:
-        received = [0, *shape[1:]]
+        received = [0, *(1 if size is None else size for size in shape[1:])]
     if not spec.shape.is_compatible_with(received):
         raise RequestError(400, f"{required}: received {received}")
     values = _values(value, received)
     if values is None:
-        raise RequestError(400, f"{required}: received rows of different lengths")
+        remedy = ", and all rows of a request must have one size" * (None in shape[1:])
+        raise RequestError(400, f"{required}{remedy}: received rows of different lengths")
     if not set(map(type, values)) <= types:
         raise RequestError(400, f"{required}: received another type")
     try:
@@ -147,6 +148,11 @@ def tensor(name: str, value, spec: tf.TensorSpec) -> tf.Tensor:
     except ValueError as error:
         raise RequestError(400, f"{required}: {error}") from error
     return tf.constant(array.reshape(received))
+
+
+def _in_words(shape: list[int | None]) -> str:
+    """Write the shape of a batch, [B, ...], where an axis of any length is "any"."""
+    return str(["B", *("any" if size is None else size for size in shape[1:])])
 
 
 def _outline(value) -> tuple[list[int], Any]:

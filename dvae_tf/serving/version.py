@@ -22,6 +22,7 @@ import tensorflow as tf
 from dvae_tf import files
 from dvae_tf.model import DVAE
 from dvae_tf.serving import description, names, purity, warmup
+from dvae_tf.serving.any_size import signatures_of
 from dvae_tf.serving.signatures import Signatures
 
 _GOLDEN_ROWS = 4
@@ -71,7 +72,7 @@ def write_version(
     """
     try:
         with files.appearing(target) as unfinished:
-            signatures = Signatures(model)
+            signatures = signatures_of(model)
             _save(model, signatures, unfinished)
             _complete(model, signatures, unfinished, report)
             (unfinished / "model_card.md").write_text(make_card(), encoding="utf-8")
@@ -134,9 +135,10 @@ def _golden(
 def _inputs(model: DVAE, signatures: Signatures, rows: int) -> dict[str, np.ndarray]:
     """Return a random batch of every input that a signature takes, by name."""
     rng = np.random.default_rng(0)
-    examples = model.kind.random_examples(rng, rows, signatures.example_spec)
+    example_spec, latent_spec = signatures.trial_specs
+    examples = model.kind.random_examples(rng, rows, example_spec)
     z = tf.nest.map_structure(
-        lambda s: rng.normal(size=(rows, *s.shape[1:])).astype(np.float32), signatures.latent_spec
+        lambda s: rng.normal(size=(rows, *s.shape[1:])).astype(np.float32), latent_spec
     )
     seed = rng.integers(0, 2**31, (rows, 2)).astype(np.int32)
     return {

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf.kinds.image import checks, pixels
+from dvae_tf.kinds.image import checks, headers, pixels
 from dvae_tf.kinds.kind import KINDS, Kind, Recording, Source
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Image(Kind):
     noun = "image"
     part = "pixel"
     field = "image"
+    max_parts = headers.MAX_PIXELS
     noises = ("gaussian", "salt_pepper", "masking", "speckle", "poisson", "block")
     defaults = MappingProxyType({**Kind.defaults, "network": "conv", "latent_dim": 64})
 
@@ -142,5 +143,9 @@ class Image(Kind):
         return {k: png.plain(v, spec) if k == png.INPUT else v for k, v in inputs.items()}
 
     def describe_input(self, spec: tf.TensorSpec) -> str:
-        size = " x ".join(map(str, spec.shape[1:]))
-        return f"images of {size} (height, width, channels), float32 on the [0, 1] scale"
+        height, width, channels = spec.shape[1:]
+        scale = "float32 on the [0, 1] scale"
+        if height is None:
+            channels = "1 channel" if channels == 1 else f"{channels} channels"
+            return f"images of any height and width, with {channels}, {scale}"
+        return f"images of {height} x {width} x {channels} (height, width, channels), {scale}"

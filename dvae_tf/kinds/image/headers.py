@@ -24,6 +24,8 @@ COLOURS = (0, 2, 3, 4, 6)  # colour types of PNGs
 _FRAMES = (0xC0, 0xC1, 0xC2)  # JPEGs that are baseline, extended or progressive
 MAX_SEGMENTS = 512
 MAX_SCANS = 64
+# Pixels of all images in one request, for a model of images of any size.
+MAX_PIXELS = 2**22
 
 # An entry of EXIF's first directory: the orientation, other than 1, in either order of bytes.
 TURNED = (
@@ -34,6 +36,7 @@ _TURNED = re.compile(TURNED.replace(r"\C", ".").encode("ascii"))
 
 FORMAT = "PNG or JPEG files"
 SIZE = "images of {width} x {height} pixels"
+PIXELS = f"images of up to {MAX_PIXELS} pixels, in all rows together"
 UNDAMAGED = "files that are not damaged"
 EIGHT_BITS = (
     "images of 8 bits a channel: convert them from 16 bits, or from a palette of 1 to 4 bits"
@@ -61,6 +64,25 @@ def plain(content: bytes, height: int, width: int, channels: int) -> bytes:
         _check_jpeg(content, height, width)
         return content
     raise ValueError(FORMAT)
+
+
+def size(content: bytes) -> tuple[int, int]:
+    """Return the height and width that a file gives its image, for `plain`.
+
+    Raises:
+        ValueError: if they cannot be read, or are too large. The message says what files must hold.
+    """
+    if content.startswith(PNG):
+        if len(content) < 33 or content[8:16] != b"\0\0\0\rIHDR":
+            raise ValueError(UNDAMAGED)
+        width, height = struct.unpack(">II", content[16:24])
+    elif content.startswith(JPEG):
+        _, height, width, _ = struct.unpack(">BHHB", _frame(content)[0][:6])
+    else:
+        raise ValueError(FORMAT)
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f"{PIXELS}: received {width} x {height}")
+    return height, width
 
 
 def max_chunks(height: int, width: int) -> int:
@@ -140,7 +162,22 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _check_jpeg(content: bytes, height: int, width: int) -> None:
-    """Follow the segments up to the first scan, and count the scans."""
+    """Check what the segments say, and count the scans."""
+    frame, exif, start = _frame(content)
+    precision, h, w, components = struct.unpack(">BHHB", frame[:6])
+    _check_size(w, h, width, height)
+    if precision != 8:
+        raise ValueError(EIGHT_BITS)
+    if components not in (1, 3):
+        raise ValueError(NO_CMYK)
+    if _is_turned(exif):
+        raise ValueError(UPRIGHT)
+    if content.count(b"\xff\xda", start) > MAX_SCANS:
+        raise ValueError(SCANS)
+
+
+def _frame(content: bytes) -> tuple[bytes, bytes, int]:
+    """Follow the segments of a JPEG; return its frame, its EXIF data, and the place of the scan."""
     start, exif, frame = 2, b"", b""
     for _ in range(MAX_SEGMENTS):
         if start + 4 > len(content) or content[start] != 0xFF:
@@ -162,16 +199,7 @@ def _check_jpeg(content: bytes, height: int, width: int) -> None:
         raise ValueError(CHUNKS)
     if len(frame) < 6:
         raise ValueError(UNDAMAGED)
-    precision, h, w, components = struct.unpack(">BHHB", frame[:6])
-    _check_size(w, h, width, height)
-    if precision != 8:
-        raise ValueError(EIGHT_BITS)
-    if components not in (1, 3):
-        raise ValueError(NO_CMYK)
-    if _is_turned(exif):
-        raise ValueError(UPRIGHT)
-    if content.count(b"\xff\xda", start) > MAX_SCANS:
-        raise ValueError(SCANS)
+    return frame, exif, start
 
 
 def _check_size(w: int, h: int, width: int, height: int) -> None:

@@ -5,7 +5,6 @@ the exported graph itself bounds what it decodes. It does all that `headers` doe
 it cannot tell how many bytes the compressed pixels inflate to, only limit their number.
 """
 
-import struct
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -23,12 +22,13 @@ class File(NamedTuple):
     is_png: tf.Tensor
     has_alpha: tf.Tensor  # whether a PNG has an alpha channel, or colours that are transparent
     reason: tf.Tensor  # what files must hold, where this one does not; empty for a good file
+    num_pixels: tf.Tensor  # height times width, int64; 0 for a size that is refused
 
 
 # A function of its own, so that it is traced once for each shape, however many models are exported.
 @tf.function(autograph=False)
-def read(content: tf.Tensor, height: int, width: int, channels: int) -> File:
-    """Read a file of such an image: a scalar string."""
+def read(content: tf.Tensor, height: int | None, width: int | None, channels: int) -> File:
+    """Read a file of such an image: a scalar string. None takes any height and width."""
     is_png = _starts_with(content, headers.PNG)
     return tf.cond(
         is_png,
@@ -37,13 +37,16 @@ def read(content: tf.Tensor, height: int, width: int, channels: int) -> File:
     )
 
 
-def _read_png(content, height: int, width: int, channels: int) -> File:
+def _read_png(content, height: int | None, width: int | None, channels: int) -> File:
     # Reading beyond the end of a string is an error, so that short files get zeros behind them.
     padded = content + tf.constant(bytes(64))
     size = _size(content)
     header = tf.strings.substr(padded, 0, 33)
-    max_chunks = headers.max_chunks(height, width)
-    max_compressed = headers.max_compressed(height, width)
+    image = _size_of_image(
+        height, width, _integer(header, 20, tf.int32), _integer(header, 16, tf.int32)
+    )
+    max_chunks = headers.max_chunks(image.height, image.width)
+    max_compressed = tf.cast(headers.max_compressed(image.height, image.width), tf.int64)
 
     # first, end: where the chunks of pixels begin and end.
     def more(start, count, kept, exif, first, end, last):
@@ -83,10 +86,7 @@ def _read_png(content, height: int, width: int, channels: int) -> File:
     is_complete = (last == b"IEND") & (first > 0) & (end - first <= max_compressed)
     reason = _first_reason(
         (has_header, headers.UNDAMAGED),
-        (
-            tf.strings.substr(header, 16, 8) == struct.pack(">II", width, height),
-            headers.SIZE.format(width=width, height=height),
-        ),
+        (image.is_good, image.required),
         (tf.strings.regex_full_match(depth, depths), headers.EIGHT_BITS),
         (tf.strings.regex_full_match(colour, _COLOURS), headers.UNDAMAGED),
         ((last == b"IEND") | (last == b"") | (count < max_chunks), headers.CHUNKS),
@@ -96,10 +96,10 @@ def _read_png(content, height: int, width: int, channels: int) -> File:
     pixels = _if(is_complete, padded, first, end - first)
     plain = tf.strings.join([header, kept, pixels, headers.IEND])
     has_alpha = tf.strings.regex_full_match(colour + kept, r"(?s)[\x04\x06]\C*|\C*tRNS\C*")
-    return File(plain, tf.constant(True), has_alpha, reason)
+    return File(plain, tf.constant(True), has_alpha, reason, image.num_pixels)
 
 
-def _read_jpeg(content, height: int, width: int, channels: int) -> File:
+def _read_jpeg(content, height: int | None, width: int | None, channels: int) -> File:
     padded = content + tf.constant(bytes(64))
     size = _size(content)
 
@@ -128,6 +128,9 @@ def _read_jpeg(content, height: int, width: int, channels: int) -> File:
     _, count, frame, exif, is_scan = tf.while_loop(more, segment, (*begin, tf.constant(False)))
     is_complete = is_scan & (_size(frame) >= 6)
     frame = frame + tf.constant(bytes(6))
+    image = _size_of_image(
+        height, width, _integer(frame, 1, tf.uint16), _integer(frame, 3, tf.uint16)
+    )
     values = tf.io.decode_raw(content, tf.uint8)
     scans = tf.math.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA))
     reason = _first_reason(
@@ -135,10 +138,7 @@ def _read_jpeg(content, height: int, width: int, channels: int) -> File:
         (tf.constant(channels != 4), headers.ALPHA),
         ((count < headers.MAX_SEGMENTS) | is_scan, headers.CHUNKS),
         (is_complete, headers.UNDAMAGED),
-        (
-            tf.strings.substr(frame, 1, 4) == struct.pack(">HH", height % 2**16, width % 2**16),
-            headers.SIZE.format(width=width, height=height),
-        ),
+        (image.is_good, image.required),
         (tf.strings.substr(frame, 0, 1) == b"\x08", headers.EIGHT_BITS),
         (
             tf.strings.regex_full_match(tf.strings.substr(frame, 5, 1), r"[\x01\x03]"),
@@ -147,7 +147,32 @@ def _read_jpeg(content, height: int, width: int, channels: int) -> File:
         (_is_upright(exif), headers.UPRIGHT),
         (scans <= headers.MAX_SCANS, headers.SCANS),
     )
-    return File(content, tf.constant(False), tf.constant(False), reason)
+    return File(content, tf.constant(False), tf.constant(False), reason, image.num_pixels)
+
+
+class _Size(NamedTuple):
+    """The size of an image: scalar tensors, and 1 x 1 where it is refused."""
+
+    height: tf.Tensor
+    width: tf.Tensor
+    num_pixels: tf.Tensor  # int64; 0 where it is refused
+    is_good: tf.Tensor
+    required: str  # what files must hold
+
+
+def _size_of_image(height: int | None, width: int | None, h, w) -> _Size:
+    """Check the size that a file gives its image, h x w: int32."""
+    if height is not None and width is not None:
+        is_good = (h == height) & (w == width)
+        required = headers.SIZE.format(width=width, height=height)
+    else:
+        is_good = (h > 0) & (w > 0)
+        product = tf.cast(h, tf.int64) * tf.cast(w, tf.int64)
+        is_good &= product <= headers.MAX_PIXELS
+        required = headers.PIXELS
+    h, w = tf.where(is_good, h, 1), tf.where(is_good, w, 1)
+    num_pixels = tf.where(is_good, tf.cast(h, tf.int64) * tf.cast(w, tf.int64), 0)
+    return _Size(h, w, num_pixels, is_good, required)
 
 
 def _is_upright(exif) -> tf.Tensor:

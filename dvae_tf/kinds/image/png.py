@@ -2,6 +2,9 @@
 
 Files have 8 bits a channel, and are read as every viewer shows them or refused (see `headers`). A
 model of two channels lacks this signature, because a PNG cannot hold two colour channels.
+
+A model of images of any size denoises the files of a request one after the other, so that each may
+have a size of its own. Together they have at most `headers.MAX_PIXELS` pixels.
 """
 
 from collections.abc import Callable
@@ -29,27 +32,69 @@ def signatures(
     if shape[-1] not in _CHANNELS:
         return {}
 
-    def decode(content):
-        file = headers_in_graph.read(content, *shape)
-        is_good = tf.debugging.Assert(file.reason == b"", [_must_hold(file.reason)])
-        with tf.control_dependencies([is_good]):
-            image = tf.cond(
-                file.is_png,
-                lambda: _decode_png(file, shape[-1]),
-                lambda: tf.io.decode_jpeg(file.content, min(shape[-1], 3)),
-            )
-        return pixels.as_float_in_graph(tf.ensure_shape(image, shape))
-
     def denoise_png(image_bytes):
         image_bytes = tf.ensure_shape(image_bytes, [None])
         row = tf.TensorSpec(shape, tf.float32)
-        images = tf.map_fn(decode, image_bytes, fn_output_signature=row)
-        clipped = tf.clip_by_value(denoise(images)["denoised"], 0.0, 1.0)
-        levels = tf.cast(tf.round(clipped * pixels.WHITE), tf.uint8)
-        encoded = tf.map_fn(tf.io.encode_png, levels, fn_output_signature=tf.string)
+        images = tf.map_fn(
+            lambda content: _decode(headers_in_graph.read(content, *shape), shape),
+            image_bytes,
+            fn_output_signature=row,
+        )
+        encoded = tf.map_fn(
+            tf.io.encode_png, _levels(denoise(images)), fn_output_signature=tf.string
+        )
         return {"denoised_bytes": encoded}
 
-    return {"denoise_png": (denoise_png, {INPUT: tf.TensorSpec([None], tf.string)})}
+    def denoise_png_of_any_size(image_bytes):
+        files = tf.map_fn(
+            lambda content: headers_in_graph.read(content, *shape),
+            tf.ensure_shape(image_bytes, [None]),
+            fn_output_signature=_FILE,
+        )
+        total = tf.reduce_sum(files.num_pixels)
+        is_small = tf.debugging.Assert(
+            total <= headers.MAX_PIXELS, [_must_hold(tf.constant(headers.PIXELS))]
+        )
+
+        def one(file):
+            image = _decode(file, shape)
+            return tf.io.encode_png(_levels(denoise(image[tf.newaxis]))[0])
+
+        with tf.control_dependencies([is_small]):
+            # One at a time, so that only one takes memory.
+            encoded = tf.map_fn(one, files, fn_output_signature=tf.string, parallel_iterations=1)
+        return {"denoised_bytes": encoded}
+
+    function = denoise_png_of_any_size if None in shape else denoise_png
+    return {"denoise_png": (function, {INPUT: tf.TensorSpec([None], tf.string)})}
+
+
+# What `headers_in_graph.read` returns.
+_FILE = headers_in_graph.File(
+    content=tf.TensorSpec([], tf.string),
+    is_png=tf.TensorSpec([], tf.bool),
+    has_alpha=tf.TensorSpec([], tf.bool),
+    reason=tf.TensorSpec([], tf.string),
+    num_pixels=tf.TensorSpec([], tf.int64),
+)
+
+
+def _decode(file: headers_in_graph.File, shape: tf.TensorShape) -> tf.Tensor:
+    """Return the image in a file, float32 on [0, 1]; refuse a file that may not be decoded."""
+    is_good = tf.debugging.Assert(file.reason == b"", [_must_hold(file.reason)])
+    with tf.control_dependencies([is_good]):
+        image = tf.cond(
+            file.is_png,
+            lambda: _decode_png(file, shape[-1]),
+            lambda: tf.io.decode_jpeg(file.content, min(shape[-1], 3)),
+        )
+    return pixels.as_float_in_graph(tf.ensure_shape(image, shape))
+
+
+def _levels(answer) -> tf.Tensor:
+    """Return denoised images as 8-bit grey levels."""
+    clipped = tf.clip_by_value(answer["denoised"], 0.0, 1.0)
+    return tf.cast(tf.round(clipped * pixels.WHITE), tf.uint8)
 
 
 def _decode_png(file: headers_in_graph.File, channels: int) -> tf.Tensor:
@@ -97,9 +142,15 @@ def plain(files: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
         ValueError: if a file does not hold such an image; the message is one line.
     """
     result = []
+    *size, channels = spec.shape[1:]
+    total = 0
     for row, content in enumerate(files.numpy()):
         try:
-            result.append(headers.plain(content, *spec.shape[1:]))
+            height, width = headers.size(content) if None in size else size
+            total += height * width
+            if None in size and total > headers.MAX_PIXELS:
+                raise ValueError(headers.PIXELS)
+            result.append(headers.plain(content, height, width, channels))
         except ValueError as error:
             raise ValueError(f"{_must_hold(str(error))} in row {row}") from error
     return tf.constant(result, tf.string, [len(result)])

@@ -188,7 +188,8 @@ class LadderCore(keras.layers.Layer):
         spreads = list(found)
         log_density, kls = zeros, [zeros] * self.num_levels
         for level in reversed(range(self.num_levels)):
-            eps = given[level]
+            # Keras compiles a convolution of unknown channels by XLA, for each size anew.
+            eps = tf.ensure_shape(given[level], [None, None, None, self.latent_channels])
             if conditions is not None:
                 h = h + self.joining[level](conditions[level])
             if features is not None:

@@ -59,6 +59,11 @@ class LadderEncoder(_Half):
         return (None, None, None, self.core.channels)
 
     @property
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The input as that of a Functional model, for those who ask for its shape."""
+        return [keras.KerasTensor(self.input_shape, "float32", name="image")]
+
+    @property
     def multiple(self) -> int:
         """Windows of a picture must begin at multiples of this, in pixels."""
         return self.core.multiple

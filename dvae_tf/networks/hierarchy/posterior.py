@@ -64,7 +64,9 @@ class LadderPosterior(tfd.Distribution):
     def _rows(self) -> tf.Tensor:
         return tf.shape(self._maps[0])[0]
 
-    def draw(self, *, seed: tf.Tensor, num_samples: int, first=0, origin=None) -> Drawn:
+    def draw(
+        self, *, seed: tf.Tensor, num_samples: int, first=0, origin=None, alike: bool = False
+    ) -> Drawn:
         """Draw latents and keep what was computed along with them.
 
         Args:
@@ -73,6 +75,7 @@ class LadderPosterior(tfd.Distribution):
             num_samples: K.
             first: number of the first sample.
             origin: place of the input's first pixel in a larger picture, an int32 tensor [2].
+            alike: whether all rows get the noise of row 0, so that a draw depends on its row alone.
 
         Returns:
             levels [K, N, h_l, w_l, c], parameters [K, N, H, W, ...], log density [K, N], and KL
@@ -82,13 +85,15 @@ class LadderPosterior(tfd.Distribution):
             randomness.normal_maps(
                 first,
                 num_samples,
-                self._rows,
+                1 if alike else self._rows,
                 shape,
                 randomness.fold_in(seed, level),
                 origin=None if origin is None else origin // 2 ** (level + 1),
             )
             for level, shape in enumerate(self.shapes)
         ]
+        if alike:
+            noise = [tf.tile(maps, [1, self._rows, 1, 1, 1]) for maps in noise]
         found = self._descend(num_samples, noise=tuple(map(nests.merge, noise)))
         return nests.separate(found, num_samples)
 

@@ -81,10 +81,10 @@ class HierarchyDenoiser:
         spec = tf.TensorSpec([None, *encoder.input_shape[1:]])
         place, number = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.int32)
         self._moments = tf.function(
-            self._average, autograph=False, input_signature=[spec, number, place, place]
+            self.average_in_graph, autograph=False, input_signature=[spec, number, place, place]
         )
         self._draws = tf.function(
-            self._draw, autograph=False, input_signature=[spec, number, place, place]
+            self.draw_in_graph, autograph=False, input_signature=[spec, number, place, place]
         )
 
     def average(self, noisy, num_samples: int, seed: tf.Tensor, origin=None) -> Denoised:
@@ -105,12 +105,23 @@ class HierarchyDenoiser:
         rows = [self._draws(noisy, number, seed, place) for number in range(num_draws)]
         return tf.stack(rows)
 
-    def _average(self, noisy, num_samples, seed, origin):
+    def average_in_graph(self, noisy, num_samples, seed, origin=None, *, alike: bool = False):
+        """Do the same as `average`, as part of another graph.
+
+        Args:
+            noisy, num_samples, seed, origin: as for `average`.
+            alike: whether all rows use the random numbers of row 0.
+
+        Returns:
+            mean and standard deviation, [B, H, W, C].
+        """
         q = self._encoder(noisy, training=False)
 
         def add(count, mean, squares, variance):
             """Welford's update of mean and squared deviations, and the sum of Var[x|z]."""
-            found = moments(self._decode_draw(q, count, seed, origin))
+            p = self._decode_draw(q, count, seed, origin, alike)
+            # A loop needs shapes that stay as they are, in what is known of them, too.
+            found = Moments(*(tf.ensure_shape(part, noisy.shape) for part in moments(p)))
             change = found.mean - mean
             mean += change / tf.cast(count + 1, tf.float32)
             return (
@@ -126,11 +137,12 @@ class HierarchyDenoiser:
         )
         return mean, tf.sqrt((squares + variance) / tf.cast(num_samples, tf.float32))
 
-    def _decode_draw(self, q, number, seed, origin) -> tfd.Distribution:
-        z = q.draw(seed=seed, num_samples=1, first=number, origin=origin)
+    def _decode_draw(self, q, number, seed, origin, alike=False) -> tfd.Distribution:
+        z = q.draw(seed=seed, num_samples=1, first=number, origin=origin, alike=alike)
         return self._decoder(nests.merge(z), training=False)
 
-    def _draw(self, noisy, number, seed, origin):
+    def draw_in_graph(self, noisy, number, seed, origin=None):
+        """Return draw `number` of `draws`, [B, H, W, C], as part of another graph."""
         q = self._encoder(noisy, training=False)
         latent_seed, value_seed = randomness.split(seed)
         p = self._decode_draw(q, number, latent_seed, origin)
