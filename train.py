@@ -110,8 +110,15 @@ def _report(run: Run, outcome: Outcome) -> None:
         f"history:    {directory.history_path}\n"
         f"figures:    {directory.path / 'figures'}\n"
         f"SavedModel: {directory.export_path / '1'}\n"
-        f"evaluate:   python evaluate.py {shlex.quote(str(directory))}"
+        f"{_next(run, shlex.quote(str(directory)))}"
     )
+
+
+def _next(run: Run, directory: str) -> str:
+    """Return the command that one would use next, with its purpose."""
+    if run.dataset.is_paired or run.model.is_conditional or run.model.observation is not None:
+        return f"denoise:    python denoise.py {directory} FILES --out cleaned"
+    return f"evaluate:   python evaluate.py {directory}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def test_grids_of_any_shape(shape, count, rng):
         pictures.image_grid(images, title="t"),
         pictures.denoising_grid(images, images, images, title="t\nu"),
         pictures.denoising_grid(images, images, images),
+        pictures.denoising_grid(None, images, images),
     ):
         assert decoded(figure).shape[2] == 4
 

@@ -34,7 +34,7 @@ def test_psnr_is_that_of_noisy_images_and_of_what_the_model_makes_of_them(tmp_pa
     dataset = Dataset("bars", split, split, split)
     columns = {name: [1.0] for name in history.COLUMNS} | {"epoch": [0]}
     reached = outcome.conclude(RunDirectory(tmp_path), config, model, dataset, columns)
-    clean, noisy = outcome.shown_examples(config, dataset, model.corruption)
+    clean, noisy = outcome.shown_examples(config, dataset, model)
     np.testing.assert_array_equal(clean, images[:8])
     assert np.std(noisy - clean) == pytest.approx(0.3, rel=0.2)  # nine standard errors
     expected = [

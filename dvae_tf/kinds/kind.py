@@ -235,7 +235,7 @@ class Kind:
 
         Args:
             arrays: by name.
-                `clean`, `noisy`, `denoised`: a few validation examples.
+                `clean`, `noisy`, `denoised`: a few validation examples; no `clean` if all are noisy.
                 `samples`: mean examples of latents drawn from the prior; not of a conditional model.
                 `first_layer`: [values, units], weights of the encoder's first layer, if it is dense.
                 `manifold`: mean examples at `manifold_latents` (from `figures.latent_grid`), if the
@@ -264,7 +264,7 @@ class Kind:
         """Return callbacks that show a few examples during training.
 
         Args:
-            clean, noisy: the examples, before and after corruption.
+            clean, noisy: the examples, before and after corruption; `clean` is None if all are noisy.
             log_dir: directory for TensorBoard.
             every: epochs between two views.
         """

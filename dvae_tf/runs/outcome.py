@@ -37,9 +37,13 @@ class Outcome(NamedTuple):
     denoised_psnr: float | None = None
 
 
-def shown_examples(config: Configuration, dataset: Dataset, corruption) -> tuple[Any, Any]:
-    """Return the validation examples in figures, clean and corrupted, always with the same noise."""
-    return _corrupted(config, dataset, corruption, _NUM_SHOWN)
+def shown_examples(config: Configuration, dataset: Dataset, model: DVAE) -> tuple[Any, Any]:
+    """Return the validation examples in figures, clean and corrupted, always with the same noise.
+
+    The clean ones are None for a model of noisy examples.
+    """
+    clean, noisy = _corrupted(config, dataset, model.corruption, _NUM_SHOWN)
+    return (clean if model.observation is None else None), noisy
 
 
 def conclude(
@@ -56,7 +60,8 @@ def conclude(
     """
     best_bound = float(np.nanmax(history["val_bound"]))
     outcome, title = Outcome(best_bound), model.kind.describe_noise(model.corruption)
-    psnr = dataset.kind.measures().get("psnr")
+    # A model of noisy examples has no clean ones to compare with.
+    psnr = dataset.kind.measures().get("psnr") if model.observation is None else None
     if psnr is not None:
         size = sum(int(np.prod(x.shape[1:])) for x in tf.nest.flatten(dataset.train.examples))
         kept = max(_MAX_MEASURED // size, _NUM_SHOWN)
@@ -77,12 +82,10 @@ def conclude(
 
 def _shown_arrays(config: Configuration, model: DVAE, dataset: Dataset) -> dict[str, Any]:
     """Return the arrays that `Kind.run_figures` takes."""
-    clean, noisy = shown_examples(config, dataset, model.corruption)
-    arrays = {
-        "clean": clean,
-        "noisy": noisy,
-        "denoised": model.predict(noisy, verbose=0),
-    }
+    clean, noisy = shown_examples(config, dataset, model)
+    arrays = {"noisy": noisy, "denoised": model.predict(noisy, verbose=0)}
+    if clean is not None:
+        arrays["clean"] = clean
     if not model.is_conditional:
         arrays["samples"] = _as_arrays(model.sample(_NUM_SAMPLES, seed=config.seed))
     first = next((layer for layer in model.encoder.layers if layer.weights), None)

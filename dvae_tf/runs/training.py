@@ -195,7 +195,7 @@ def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
         selected.append(resuming.EarlyStopping(config.patience, run.progress.history))
     if not run.is_chief:
         return selected
-    clean, noisy = outcome.shown_examples(config, run.dataset, run.model.corruption)
+    clean, noisy = outcome.shown_examples(config, run.dataset, run.model)
     is_resumed = run.progress.checkpoint is not None
     return [
         *selected,

@@ -14,7 +14,7 @@ class ImageGrid(keras.callbacks.Callback):
     """Writes clean, corrupted and denoised images every few epochs, to disk and to TensorBoard.
 
     Args:
-        clean: images [N, H, W, C] in [0, 1].
+        clean: images [N, H, W, C] in [0, 1], or None if there are no clean ones.
         noisy: the same images, corrupted.
         directory: directory for `denoising-EPOCH.png`; None writes no files.
         log_dir: directory for TensorBoard's events; None writes none.
@@ -24,7 +24,7 @@ class ImageGrid(keras.callbacks.Callback):
     def __init__(self, clean, noisy, *, directory=None, log_dir=None, every: int = 10):
         super().__init__()
         counts.check("every", every)
-        self.clean = np.asarray(clean, np.float32)
+        self.clean = None if clean is None else np.asarray(clean, np.float32)
         self.noisy = np.asarray(noisy, np.float32)
         self.directory = None if directory is None else Path(directory)
         self.log_dir = None if log_dir is None else str(log_dir)
@@ -43,11 +43,13 @@ class ImageGrid(keras.callbacks.Callback):
         if self.log_dir is not None:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(self.log_dir)
-            # Three rows of bare images: drawing a figure would take longer than a short epoch.
-            rows = [np.concatenate(images, axis=1) for images in (self.clean, self.noisy, denoised)]
+            # Rows of bare images: drawing a figure would take longer than a short epoch.
+            shown = {"clean": self.clean, "corrupted": self.noisy, "denoised": denoised}
+            shown = {name: images for name, images in shown.items() if images is not None}
+            rows = [np.concatenate(images, axis=1) for images in shown.values()]
             grid = np.clip(np.concatenate(rows), 0, 1)[np.newaxis]
             with self._writer.as_default():
-                tf.summary.image("clean, corrupted, denoised", grid, step=epoch + 1)
+                tf.summary.image(", ".join(shown), grid, step=epoch + 1)
 
     def on_train_end(self, logs=None):
         if self._writer is not None:

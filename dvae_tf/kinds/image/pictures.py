@@ -41,19 +41,25 @@ def image_grid(images: np.ndarray, *, title: str, num_columns: int = 10) -> Figu
 
 
 def denoising_grid(
-    clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, *, title: str | None = None
+    clean: np.ndarray | None,
+    noisy: np.ndarray,
+    denoised: np.ndarray,
+    *,
+    title: str | None = None,
 ) -> Figure:
-    """Show three rows of images [N, H, W, C]: clean, corrupted and denoised."""
-    rows = {"clean": clean, "corrupted": noisy, "denoised": denoised}
-    count = len(clean)
-    aspect = clean.shape[1] / clean.shape[2]
+    """Show rows of images [N, H, W, C]: clean, corrupted and denoised; without clean ones two rows."""
+    rows = {"noisy": noisy, "denoised": denoised}
+    if clean is not None:
+        rows = {"clean": clean, "corrupted": noisy, "denoised": denoised}
+    count = len(noisy)
+    aspect = noisy.shape[1] / noisy.shape[2]
     width = max(count * _IMAGE_INCHES, 5.0)
-    height = 3 * width / count * aspect + (0.6 if title else 0.1)
+    height = len(rows) * width / count * aspect + (0.6 if title else 0.1)
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=(width, height), layout=layout)
     if title:
         figure.suptitle(title, fontsize=10)
-    grid = figure.subplots(3, count, squeeze=False)
+    grid = figure.subplots(len(rows), count, squeeze=False)
     for axes_row, (label, images) in zip(grid, rows.items(), strict=True):
         for axes, image in zip(axes_row, images, strict=True):
             _show(axes, image)
@@ -131,7 +137,7 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
     """Draw the figures of a finished run; see `Kind.run_figures`."""
     drawn = {
         "denoising": denoising_grid(
-            arrays["clean"], arrays["noisy"], arrays["denoised"], title=title
+            arrays.get("clean"), arrays["noisy"], arrays["denoised"], title=title
         )
     }
     if "samples" in arrays:
@@ -140,7 +146,7 @@ def of_run(arrays: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
             title=f"E[x|z] at {len(arrays['samples'])} latents drawn from the prior",
         )
     if "first_layer" in arrays:
-        shape = arrays["clean"].shape[1:]
+        shape = arrays["noisy"].shape[1:]
         drawn["filters"] = encoder_filters(arrays["first_layer"].reshape(*shape, -1))
     if "manifold" in arrays:
         drawn["manifold"] = latent_manifold(arrays["manifold"], arrays["manifold_latents"])
