@@ -44,7 +44,7 @@ _GET = re.compile(_PATH + "(?P<metadata>/metadata)?")
 # JSON takes 25 times its size in memory, at worst: bodies above this size are read one at a time.
 _LARGE = 2**20
 # Seconds after which free memory is given back to the system.
-_MEMORY_SECONDS = 60.0
+_MEMORY_SECONDS = 10.0
 
 
 class Application:
