@@ -102,6 +102,12 @@ def _load(path: Path, data_dir: str | None) -> TrainedRun:
         config = dataclasses.replace(config, data_dir=data_dir)
     dataset = building.load_dataset(config)
     run_directory.check_data(dataset)
+    if model.is_conditional or model.observation is not None or dataset.is_paired:
+        raise ValueError(
+            f"{path} must hold a model of p(x) that was trained on clean {dataset.kind.noun}s. "
+            "Received: a model of noisy ones. Measure it with denoise.py on files whose clean version "
+            "you have."
+        )
     return TrainedRun(path, config, content.get("versions", {}), model, dataset)
 
 

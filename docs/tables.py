@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.networks import NETWORKS
+from dvae_tf.observations import OBSERVATIONS
 
 PAGES = (ROOT / "README.md", ROOT / "docs/noise.md", ROOT / "docs/data.md")
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -50,7 +51,15 @@ def likelihoods() -> str:
     )
 
 
-TABLES = {"noises": noises, "likelihoods": likelihoods}
+def observations() -> str:
+    """Return the table of observations."""
+    return _rows(
+        ("`--observation`", "what the noise does"),
+        ((f"`{entry.form()}`", entry.effect) for entry in OBSERVATIONS.values()),
+    )
+
+
+TABLES = {"noises": noises, "likelihoods": likelihoods, "observations": observations}
 CHOICES = {"--noise": CORRUPTIONS, "--likelihood": LIKELIHOODS, "--network": NETWORKS}
 
 

@@ -1,30 +1,18 @@
 """What a model p(x|z) p(z) with an encoder is used for: denoising, drawing and scoring."""
 
-import enum
 import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dvae_tf import counts, denoising, densities, latents, randomness
-from dvae_tf.denoising import Denoised, HierarchyDenoiser, moments
+from dvae_tf import counts, denoised, densities, latents, randomness
+from dvae_tf.denoised import Denoised, HierarchyDenoiser, moments
 from dvae_tf.evidence import importance_sampling
 from dvae_tf.keras_model import KerasModel
 from dvae_tf.kinds import Kind
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior
-
-
-class Purpose(enum.IntEnum):
-    """Folded into the seed first, so that draws for different purposes are independent."""
-
-    TRAINING = 0
-    VALIDATION = 1
-    DENOISING = 2
-    PRIOR = 3
-    SCORING = 4
-    BINARIZATION = 5
 
 
 class GenerativeModel(KerasModel):
@@ -41,7 +29,13 @@ class GenerativeModel(KerasModel):
     paired: bool
 
     def call(self, noisy):
-        """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random."""
+        """Denoise: return the mean of p(x|z) at the posterior mean of z. Nothing is random.
+
+        A hierarchy has no such mean in closed form: it averages over eight draws that never change.
+        """
+        if self._is_hierarchy:
+            mean, _ = self._hierarchy.fixed_in_graph(self._as_examples(noisy))
+            return mean
         return self._decode(latents.mean_along(self._encode(noisy))).mean()
 
     def _encode(self, noisy):
@@ -76,11 +70,11 @@ class GenerativeModel(KerasModel):
             p = self._decode(latents.mean_along(q))
             found = moments(p)
             return Denoised(found.mean, tf.nest.map_structure(tf.sqrt, found.variance))
-        seed = randomness.fold_in(randomness.as_seed(seed), Purpose.DENOISING)
+        seed = randomness.fold_in(randomness.as_seed(seed), randomness.Purpose.DENOISING)
         if self._is_hierarchy:
             return self._hierarchy.average(noisy, num_samples, seed, origin)
         q = self.encoder(noisy, training=False)
-        return denoising.average(self.decoder, q, num_samples, seed)
+        return denoised.average(self.decoder, q, num_samples, seed)
 
     def draws(self, noisy, num_draws: int, *, seed: int = 0, origin=None) -> Example:
         """Return posterior draws of the clean example, x_s ~ p(x|z_s) with z_s ~ q(z|x~).
@@ -98,10 +92,10 @@ class GenerativeModel(KerasModel):
         """
         counts.check("num_draws", num_draws, 1)
         noisy = self._as_examples(noisy)
-        seed = randomness.fold_in(randomness.as_seed(seed), Purpose.DENOISING)
+        seed = randomness.fold_in(randomness.as_seed(seed), randomness.Purpose.DENOISING)
         if self._is_hierarchy:
             return self._hierarchy.draws(noisy, num_draws, seed, origin)
-        return denoising.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
+        return denoised.draws(self.decoder, self.encoder(noisy, training=False), num_draws, seed)
 
     @property
     def is_conditional(self) -> bool:
@@ -125,7 +119,7 @@ class GenerativeModel(KerasModel):
         """Return the mean examples E[x|z] for `num_examples` latents z ~ p(z): [n, ...]."""
         counts.check("num_examples", num_examples, 0)
         self._require_marginal("sample")
-        seed = randomness.fold_in(randomness.as_seed(seed), Purpose.PRIOR)
+        seed = randomness.fold_in(randomness.as_seed(seed), randomness.Purpose.PRIOR)
         return self._decode(self.prior.sample(num_examples, seed=seed)).mean()
 
     def elbo(self, x, *, num_samples: int = 1, seed: int = 0) -> tf.Tensor:
@@ -140,7 +134,7 @@ class GenerativeModel(KerasModel):
         counts.check("num_samples", num_samples, 1)
         self._require_marginal("elbo")
         x = self._clean_examples(x)
-        seed = randomness.fold_in(randomness.as_seed(seed), Purpose.SCORING)
+        seed = randomness.fold_in(randomness.as_seed(seed), randomness.Purpose.SCORING)
         q = self.encoder(x, training=False)
         z = latents.draw_along(q, seed=seed, num_samples=num_samples)  # [K, B, L]
         log_reconstruction = densities.log_reconstruction(self.decoder, z, x, copies=(num_samples,))

@@ -14,7 +14,7 @@ from dvae_tf import (
     nests,
     randomness,
 )
-from dvae_tf.generative_model import GenerativeModel, Purpose
+from dvae_tf.generative_model import GenerativeModel
 from dvae_tf.kinds import Kind, kind_of
 from dvae_tf.kinds.kind import Example
 from dvae_tf.priors import Prior, StandardNormal
@@ -268,10 +268,10 @@ class DVAE(GenerativeModel):
         """
         x, noisy = self._unpack(data)
         step = self.training_steps
-        seed = self._step_seed(Purpose.TRAINING, step)
+        seed = self._step_seed(randomness.Purpose.TRAINING, step)
         if self.binarize:
             # Drawn here, because a thread of the input pipeline would take a core from this step.
-            pixel_seed = self._step_seed(Purpose.BINARIZATION, step)
+            pixel_seed = self._step_seed(randomness.Purpose.BINARIZATION, step)
             x = tf.nest.map_structure(
                 lambda p: tf.cast(randomness.uniform(tf.shape(p), pixel_seed) < p, tf.float32), x
             )
@@ -286,7 +286,7 @@ class DVAE(GenerativeModel):
     def test_step(self, data):
         x, noisy = self._unpack(data)
         # Batches are numbered by the examples counted so far in this evaluation.
-        seed = self._step_seed(Purpose.VALIDATION, self._logged.count)
+        seed = self._step_seed(randomness.Purpose.VALIDATION, self._logged.count)
         terms = self.bound_terms(x, seed=seed, noisy=noisy, corruption=self.test_corruption)
         return self._track(self._loss(terms), terms)
 

@@ -8,6 +8,7 @@ costs XLA ten times the instructions. The same hash splits and folds seeds. A se
 int32 tensor of shape [2], as TensorFlow Probability expects it.
 """
 
+import enum
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,17 @@ _GAMMA = 0x9E3779B97F4A7C15
 # Keep new seeds apart from the draws of the old seed, and seeds of `split` from seeds of `fold_in`.
 _FOLDED, _SPLIT = 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7
 _STEPS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+
+
+class Purpose(enum.IntEnum):
+    """Folded into the seed first, so that draws for different purposes are independent."""
+
+    TRAINING = 0
+    VALIDATION = 1
+    DENOISING = 2
+    PRIOR = 3
+    SCORING = 4
+    BINARIZATION = 5
 
 
 def as_seed(seed: int | Sequence[int] | tf.Tensor) -> tf.Tensor:

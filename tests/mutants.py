@@ -37,7 +37,7 @@ LIKELY = {
     "dvae_tf/bounds.py": ("bounds", "model", "model_bounds", "likelihood"),
     "dvae_tf/randomness.py": ("randomness", "corruptions"),
     "dvae_tf/latents.py": ("latents", "layers", "likelihood"),
-    "dvae_tf/densities.py": ("model_bounds", "likelihood", "model", "latents"),
+    "dvae_tf/densities.py": ("model_bounds", "likelihood", "model", "latents", "signatures"),
     "dvae_tf/model.py": (
         *("model", "model_bounds", "state", "model_steps", "model_phases", "model_precision"),
         *("compatibility", "kinds", "fields"),
@@ -45,9 +45,10 @@ LIKELY = {
     "dvae_tf/fit_arguments.py": ("model", "compatibility"),
     "dvae_tf/keras_model.py": ("model", "state", "compatibility"),
     "dvae_tf/layers/": ("layers", "discretized_logistic", "latents", "model_precision"),
-    "dvae_tf/likelihoods/": ("likelihood", "networks", "configuration", "evaluate"),
+    "dvae_tf/likelihoods/": ("likelihoods", "networks", "configuration", "metrics_json"),
     "dvae_tf/priors/": ("priors", "latents", "figures"),
     "dvae_tf/corruptions/": ("corruptions", "properties"),
+    "dvae_tf/observations/": ("observations", "layers"),
     "dvae_tf/networks/": ("networks", "model_precision"),
     "dvae_tf/evidence/": ("likelihood", "priors", "latents"),
     "dvae_tf/data": ("datasets", "splits", "images", "properties", "fields"),
@@ -57,12 +58,12 @@ LIKELY = {
     "dvae_tf/kinds/kind.py": ("kinds",),
     "dvae_tf/kinds/image/": (
         *("pixels", "images", "measures", "baselines", "figures", "datasets", "callbacks"),
-        *("image_files", "png"),
+        *("image_files", "png", "intervals", "spectrum"),
     ),
     "dvae_tf/figures.py": ("figures",),
     "dvae_tf/runs/": (
         *("configuration", "checkpoints", "history", "callbacks", "directory", "outcome", "state"),
-        *("fields", "old_runs", "train"),
+        *("resuming", "fields", "old_runs", "kinds", "train"),
     ),
     "dvae_tf/evaluation/": ("evaluation", "attacks", "metrics_json", "evaluate"),
     "dvae_tf/serving/": (

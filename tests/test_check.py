@@ -136,3 +136,33 @@ def test_status_of_the_command(damage, version, monkeypatch, capsys):
     assert len(err.splitlines()) == {"nothing": 0, "outputs": 1, "signatures": 2}[damage]
     good = "3 signatures give the golden outputs; there are no warm-up requests\n"
     assert out == (good if damage == "nothing" else "")
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_warm_up_requests_are_run(is_refused, version, monkeypatch, capsys):
+    seen = []
+
+    class Loader:
+        signatures = tuple(GOLDEN)
+
+        def __init__(self, version_dir):
+            pass
+
+        def run(self, signature, inputs):
+            if "warm" in inputs:
+                seen.append((signature, inputs["warm"]))
+                if is_refused and len(seen) == 2:
+                    raise RuntimeError("no such\ninput")
+            return GOLDEN[signature]
+
+        def close(self):
+            pass
+
+    requests = [("score", {"warm": 1}), ("denoise", {"warm": 8})]
+    monkeypatch.setattr(check, "Session", Loader)
+    monkeypatch.setattr(check, "warmup_requests", lambda version_dir: iter(requests))
+    assert check.main([str(version)]) == is_refused
+    assert seen == [("score", 1), ("denoise", 8)]
+    out, err = capsys.readouterr()
+    assert err == ("no such input\n" if is_refused else "")
+    assert ("2 warm-up requests run" in out) != is_refused

@@ -9,7 +9,7 @@ import keras
 import pytest
 from conftest import ROOT
 
-from dvae_tf import commands, corruptions, datasets, kinds, likelihoods, networks
+from dvae_tf import commands, corruptions, datasets, kinds, likelihoods, networks, observations
 from dvae_tf.runs import command_line, configuration, defaults
 from dvae_tf.runs.configuration import Configuration, ConfigurationError
 from dvae_tf.runs.options import Options
@@ -41,6 +41,12 @@ def test_every_entry_of_a_registry_is_accepted_and_shown(option, capsys):
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
 def test_help_says_what_each_level_means(name, capsys):
     assert corruptions.CORRUPTIONS[name].level_means in help_text(capsys)
+
+
+@pytest.mark.parametrize("name", observations.OBSERVATIONS)
+def test_help_says_how_observations_are_written(name, capsys):
+    assert observations.OBSERVATIONS[name].form() in help_text(capsys)
+    assert command_line.parse(["--observation", "auto"]).observation == "auto"
 
 
 def test_a_new_noise_is_known_without_another_edit(monkeypatch, capsys):
@@ -197,6 +203,8 @@ def test_every_flag_of_the_command_line(capsys):
         (["--nose", "gaussian"], "Unknown option: --nose"),
         (["--patch", "0"], "--patch must be greater than or equal to 1. Received: 0"),
         (["--patch", "6.5"], "'6.5' is not a whole number"),
+        (["--observation", "gaussian:0"], "Received"),
+        (["--observation", "snow"], "--observation must be one of gaussian:.*'snow'"),
         (["--augment"], "--augment must go with --patch: .* Set --patch"),
         (["mnist"], "mnist"),
         (["--preset", "frey"], "frey-im2017"),
@@ -386,9 +394,22 @@ def test_defaults_fit_data_and_likelihood():
 DEPENDENT_OPTIONS = (
     *("split", "binarize", "noise", "noise_level", "likelihood", "network", "hidden"),
     *("activation", "latent_dim", "epochs", "batch_size", "learning_rate"),
+    *("conditional", "kl_warmup", "optimizer"),
 )
 OF_OTHERS = {"noise_level": 0.1, "epochs": 100, "batch_size": 100, "learning_rate": 0.001}
 OF_CONV = {"network": "conv", "hidden": (32, 64), "activation": "relu"}
+OF_LADDER = {
+    "network": "ladder",
+    "hidden": (32, 32, 32),
+    "latent_dim": 6,
+    "conditional": True,
+    "kl_warmup": 20,
+    "epochs": 80,
+    "batch_size": 16,
+    "optimizer": "adamax",
+    "learning_rate": 0.002,
+}
+OF_NOISY = OF_LADDER | {"noise": "none", "noise_level": 0.0}
 # What is asked for, and what it resolves to, where that differs from `DEFAULTS`.
 DEPENDENT = {
     "": {},
@@ -404,6 +425,15 @@ DEPENDENT = {
     | {"noise": "masking", "noise_level": 0.25, "hidden": (7,)},
     "--network mlp": {},
     "--network conv": OF_CONV,
+    "--network ladder": OF_LADDER,
+    "--network ladder --no-conditional --epochs 8": OF_LADDER
+    | {"conditional": False, "epochs": 8, "kl_warmup": 2},
+    "--network ladder --kl-warmup 0 --optimizer adam": OF_LADDER
+    | {"kl_warmup": 0, "optimizer": "adam"},
+    "--patch 4": OF_LADDER,
+    "--clean folder": OF_NOISY,
+    "--observation gaussian:0.1": OF_NOISY | {"conditional": False},
+    "--patch 4 --network conv": OF_CONV,
     "--network resnet": {"network": "resnet", "hidden": (32, 64)},
     "--likelihood bernoulli": {"likelihood": "bernoulli", "binarize": "dynamic"},
     "--likelihood continuous_bernoulli": {"likelihood": "continuous_bernoulli"},
@@ -485,6 +515,7 @@ def test_every_imported_package_is_declared():
     imported -= {"dvae_tf", *sys.stdlib_module_names}
     others = {
         "PIL": "pillow",
+        "pywt": "pywavelets",
         "skimage": "scikit-image",
         "sklearn": "scikit-learn",
         "tensorflow_serving": "tensorflow-serving-api",

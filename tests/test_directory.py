@@ -152,6 +152,13 @@ def test_of_two_runs_begun_at_once_the_second_takes_the_next_number(digits, tmp_
         assert (tmp_path / name / "config.json").read_text(encoding="utf-8") == "other"
 
 
+def test_the_next_number_is_one_more_than_the_highest(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits-salt_pepper-9", "digits-salt_pepper-10", "digits-gaussian-40"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert str(create(digits)) == "runs/digits-salt_pepper-11"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -28,6 +28,7 @@ from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
 from dvae_tf.networks import NETWORKS
 from dvae_tf.priors import PRIORS
+from dvae_tf.runs import command_line, defaults
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -149,6 +150,26 @@ def test_scripts_for_clusters_parse(page):
             assert done.returncode == 0, done.stderr
         elif kind == "yaml":
             assert all(isinstance(part, dict) for part in yaml.safe_load_all(text))
+
+
+@pages_with("console")
+def test_transcripts_of_training_have_valid_flags(page, workspace_of_names, monkeypatch):
+    """What only a user can do is at least understood: flags, and defaults for what they leave out."""
+    monkeypatch.chdir(workspace_of_names)
+    for kind, text in blocks(page):
+        for line in text.splitlines() if kind == "console" else ():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            is_new = words[:2] == ["python", "train.py"] and "--init-from" not in words
+            if is_new and "--resume" not in words:
+                defaults.resolve(command_line.parse(words[2:]))
+
+
+@pytest.fixture
+def workspace_of_names(tmp_path):
+    """Folders of the names that the pages use."""
+    for name in ("photos", "noisy", "clean"):
+        (tmp_path / name).mkdir()
+    return tmp_path
 
 
 def anchors(page):

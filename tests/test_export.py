@@ -17,6 +17,7 @@ from tensorflow_probability import distributions as tfd
 import train
 from dvae_tf import DVAE, corruptions, layers, networks
 from dvae_tf.runs import configuration, defaults
+from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
 from dvae_tf.serving import description, export, model_card, purity
 
@@ -325,6 +326,20 @@ def test_a_version_is_never_overwritten_and_failure_leaves_nothing(model, export
     with pytest.raises(AttributeError):
         export.export(keras_model, tmp_path / "failed", version=1)
     assert not list((tmp_path / "failed").iterdir())
+
+
+def test_the_next_version_is_newer_than_all_however_many_there_are(tmp_path, monkeypatch):
+    for name in ("read_history", "read_metrics", "load_model"):
+        monkeypatch.setattr(RunDirectory, name, lambda self: None)
+    monkeypatch.setattr(RunDirectory, "read_config", lambda self: (None, {}))
+    written = []
+    monkeypatch.setattr(export, "write_version", lambda target, *_: written.append(target))
+    export.export_run(tmp_path)
+    for version in ("3", "10"):
+        (tmp_path / "export" / version).mkdir()
+        (tmp_path / "export" / version / "saved_model.pb").touch()
+    export.export_run(tmp_path)
+    assert written == [tmp_path / "export" / "1", tmp_path / "export" / "11"]
 
 
 def test_what_is_written_reaches_the_disk_before_it_appears(model, tmp_path, monkeypatch):

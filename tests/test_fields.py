@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 import train
-from dvae_tf import DVAE, corruptions, kinds
+from dvae_tf import DVAE, corruptions, kinds, latents
 from dvae_tf.data.patches import Patches
 from dvae_tf.kinds.image import Image
 from dvae_tf.runs import checkpoints, command_line, history, training
@@ -54,7 +54,7 @@ class Case(NamedTuple):
     """Options that are changed together, because they have nothing to do with each other.
 
     Attributes:
-        changes: flags and their values; True is a flag without a value.
+        changes: flags and their values; True is a flag without a value, and False its denial.
         moves: the observations that change, and the values that they then have.
         base: flags beside those of `BASE`, before the change and after it.
     """
@@ -113,13 +113,13 @@ CASES = (
     ),
     Case(
         {"observation": "gaussian:0.1"},
-        IMAGES | NETWORK | {"likelihood": "ObservedSignal"},
-        {"noise": "none", "no_conditional": True, **LADDER, **NARROW},
+        IMAGES | NETWORK | LATENTS | {"likelihood": "ObservedSignal"},
+        {"noise": "none", "conditional": False, **LADDER, **NARROW},
     ),
     Case(
-        {"conditional": True},
-        NETWORK | LATENTS | {"is_conditional": True},
-        {"no_conditional": True, **LADDER},
+        {"conditional": False},
+        LATENTS | changed("weights") | {"is_conditional": False},
+        LADDER,
     ),
     Case({"optimizer": "adamax"}, {"optimizer": "Adamax"}),
     Case({"range": "percentile:0,100"}, IMAGES, {"dataset": "noisy.npy"}),
@@ -249,7 +249,10 @@ def words(flags) -> list[str]:
     return [
         word
         for name, value in flags.items()
-        for word in (f"--{name.replace('_', '-')}", *([] if value is True else value.split()))
+        for word in (
+            f"--{'no-' * (value is False)}{name.replace('_', '-')}",
+            *(value.split() if isinstance(value, str) else []),
+        )
     ]
 
 
@@ -376,24 +379,36 @@ def callbacks(selected) -> dict[str, Any]:
 
 def drawn(model, step) -> tuple[np.ndarray, np.ndarray]:
     """Return the corrupted images of a step, and the standard normal draws behind its latents."""
-    seen = {}
     encoder, decoder = model.encoder, model.decoder
-
-    def heard(name, network):
-        def call(x, **kwargs):
-            seen[name] = x.numpy()
-            return network(x, **kwargs)
-
-        return call
-
-    model.encoder, model.decoder = heard("noisy", encoder), heard("latents", decoder)
+    model.encoder, model.decoder = Heard(encoder), Heard(decoder)
     height, width = encoder.input_shape[1:3]
     probe = tf.constant(PROBE[:, :height, :width])
     step((probe, probe) if model.paired else probe)
+    noisy, z = model.encoder.heard.numpy(), model.decoder.heard
     model.encoder, model.decoder = encoder, decoder
-    q = encoder(seen["noisy"])
-    latents = seen["latents"].reshape(-1, *q.mean().shape)
-    return seen["noisy"], (latents - q.mean().numpy()) / q.stddev().numpy()
+    if isinstance(z, latents.Drawn):
+        return noisy, latents.as_vectors(latents.alone(z)).numpy()
+    q = encoder(noisy)
+    z = z.numpy().reshape(-1, *q.mean().shape)
+    return noisy, (z - q.mean().numpy()) / q.stddev().numpy()
+
+
+class Heard:
+    """A network that remembers its last input."""
+
+    def __init__(self, network):
+        self.network, self.heard = network, None
+
+    def __call__(self, x, **kwargs):
+        self.heard = x
+        return self.network(x, **kwargs)
+
+    def recognize(self, clean, noisy, **kwargs):
+        self.heard = noisy
+        return self.network.recognize(clean, noisy, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self.network, name)
 
 
 def rate_at(optimizer, step: int) -> float:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from dvae_tf import layers, networks
+from dvae_tf import layers, networks, observations
 
 
 @keras.saving.register_keras_serializable(package="dvae_tf_tests")
@@ -62,6 +62,15 @@ def scipy_discretized_logistic(parameters, x):
     return np.log(upper - lower).sum()
 
 
+def observed_signal():
+    return layers.ObservedSignal(observations.PoissonGaussian(0.1, -0.2, 0.3))
+
+
+def scipy_observed_signal(parameters, x):
+    variance = 0.1 * np.maximum(parameters + 0.2, 0) + 0.3**2
+    return scipy.stats.norm(parameters, np.sqrt(variance)).logpdf(x).sum()
+
+
 def scipy_student_t(parameters, x):
     loc, raw = np.split(parameters, 2)
     return scipy.stats.t(4.0, loc, scale(raw)).logpdf(x).sum()
@@ -103,6 +112,7 @@ CASES = {
         scipy_discretized_logistic,
         eight_bit,
     ),
+    "observed_signal": (observed_signal, 4, (4,), scipy_observed_signal, real),
     "general": (lambda: layers.DistributionLayer(student_t), 8, (4,), scipy_student_t, real),
 }
 
@@ -142,6 +152,10 @@ def moments_discretized_logistic(parameters):
     return moments_of_values(np.arange(256)[:, None] / 255, masses)
 
 
+def moments_observed_signal(parameters):
+    return parameters, 0.1 * np.maximum(parameters + 0.2, 0) + 0.3**2
+
+
 def moments_student_t(parameters):
     loc, raw = np.split(parameters, 2)
     return loc, 2 * scale(raw) ** 2  # with four degrees of freedom
@@ -153,6 +167,7 @@ MOMENTS = {
     "bernoulli": moments_bernoulli,
     "continuous_bernoulli": moments_continuous_bernoulli,
     "discretized_logistic": moments_discretized_logistic,
+    "observed_signal": moments_observed_signal,
     "general": moments_student_t,
 }
 

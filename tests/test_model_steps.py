@@ -68,6 +68,34 @@ def test_a_seed_for_every_step(name, compiled, rng):
     assert int(model.optimizer.iterations) == counted
 
 
+class Direct(corruptions.Gaussian):
+    """Noise drawn with the seed as it is given, which is how latents are drawn, too."""
+
+    def __call__(self, x, *, seed):
+        return x + randomness.normal(tf.shape(x), seed)
+
+
+def test_noise_and_latents_have_seeds_of_their_own(rng):
+    x = rng.random((40, *SHAPE)).astype(np.float32)
+    encoder, decoder = networks.mlp(SHAPE, 12, hidden=(5,))  # as many latents as values
+    model, seen = DVAE(encoder, decoder, corruption=Direct()), {}
+
+    def heard(name, network):
+        def call(x, **arguments):
+            seen[name] = x.numpy()
+            return network(x, **arguments)
+
+        return call
+
+    model.encoder, model.decoder = heard("noisy", encoder), heard("latents", decoder)
+    model.bound_terms(x, seed=seed_of(0))
+    q = encoder(seen["noisy"])
+    eps = (seen["latents"] - q.mean().numpy()) / q.stddev().numpy()
+    pairs = (seen["noisy"] - x).ravel(), eps.ravel()
+    # The correlation of n independent pairs has a standard error of 1 / sqrt(n).
+    assert abs(np.corrcoef(*pairs)[0, 1]) < 4 / np.sqrt(x.size)
+
+
 def test_binarisation_draws_anew_while_gradients_accumulate():
     x = np.full((50, *SHAPE), 0.5, np.float32)
     model, seen = make_model(binarize=True), []
@@ -116,6 +144,24 @@ def test_the_number_of_the_step_outlives_files_and_compile(rng, tmp_path):
         np.testing.assert_allclose(
             bound_of_next(other), bounds_of_steps(other, x, [6])[0], rtol=1e-6
         )
+
+
+def test_a_replica_contributes_its_share_of_the_gradient(rng, monkeypatch):
+    """Gradients are summed over replicas; test_replicas_count_one_step_together has two of them."""
+    x = rng.random((6, *SHAPE)).astype(np.float32)
+    model = make_model()
+    model.compile("sgd", run_eagerly=True)
+    *_, alone = model.training_gradient(x)
+
+    class Four:
+        num_replicas_in_sync = 4
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", Four)
+    *_, share = model.training_gradient(x)
+    assert len(alone) == len(model.trainable_variables)
+    for ours, theirs in zip(alone, share, strict=True):
+        assert np.any(ours)
+        np.testing.assert_allclose(theirs, ours / 4, rtol=1e-5)
 
 
 def test_files_of_version_0_1_take_the_iterations():

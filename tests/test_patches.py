@@ -175,6 +175,12 @@ class TestBatches:
         assert np.any(batches(1, seed=2)[0] != reference[0])
         assert np.any(reference[0] != reference[3])
 
+    def test_places_differ_from_step_to_step(self):
+        split = split_of([(40, 40)]).take(slice(2))
+        batches = training_batches(split, 2, seed=1).take(30).as_numpy_iterator()
+        places = {tuple(np.round(batch[0, 0, 0, 1:] * 255)) for batch in batches}
+        assert len(places) > 25  # of 1,296
+
     def test_an_epoch_takes_from_every_image_as_many_as_its_grid_has(self):
         split = split_of([(10, 10), (5, 15), (20, 25)])  # 4 + 3 + 20 patches
         batches = training_batches(split, 9, seed=1).take(6).as_numpy_iterator()

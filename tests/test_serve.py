@@ -259,10 +259,17 @@ def test_the_smallest_seed_is_one(url):
     assert status == 200
 
 
-def test_overflow_is_not_valid(url):
+@pytest.mark.parametrize(
+    ("value", "signatures"),
+    [
+        (1e38, {"denoise": {}, "encode": {}, "score": {"seed": [0, 1]}}),  # the sum of the image
+        (1e30, {"score": {"seed": [0, 1]}}),  # squares of latents, in the KL term
+    ],
+)
+def test_overflow_is_not_valid(value, signatures, url):
     image = np.full((3, *SHAPE), 0.5)
-    image[1] = 1e38
-    for signature, extra in (("denoise", {}), ("encode", {}), ("score", {"seed": [0, 1]})):
+    image[1] = value
+    for signature, extra in signatures.items():
         rows = [{"image": x, **extra} for x in image.tolist()]
         status, answer = predict(url, {"signature_name": signature, "instances": rows})
         assert status == 200
@@ -581,6 +588,23 @@ class TestClient:
         for out in (noisy / "x.png", noisy.with_name("x" * 300)):
             assert client.main([str(noisy), "--server", url, "--out", str(out)]) == 2
             assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_client_waits_no_longer_than_it_is_told(tmp_path, capsys):
+    """The server takes the connection, answers nothing, and resets it after ten seconds."""
+    image = tmp_path / "image.png"
+    image.write_bytes(b"any bytes")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        reset = threading.Timer(10, silent.close)
+        reset.start()
+        words = [str(image), "--out", str(tmp_path / "out.png"), "--server", url]
+        assert client.main([*words, "--timeout", "0.2"]) == 2
+        reset.cancel()
+    assert "timed out" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [image]
 
 
 class TestConfiguration:

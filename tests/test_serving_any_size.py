@@ -14,8 +14,8 @@ import tensorflow as tf
 from PIL import Image
 
 from dvae_tf import DVAE, corruptions, latents, networks, observations, randomness
-from dvae_tf.generative_model import Purpose
 from dvae_tf.kinds.image import headers, png
+from dvae_tf.randomness import Purpose
 from dvae_tf.serving import export, purity
 from dvae_tf.serving.models import ModelDirectory
 from dvae_tf.serving.page import Page

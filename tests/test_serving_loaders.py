@@ -59,7 +59,8 @@ def run(signature, inputs):
     "c_api": """
 import c_api
 session = c_api.Session(version_dir)
-run = session.run
+def run(signature, inputs):
+    return session.run(signature, dict(reversed(inputs.items())))  # in whatever order they come
 """,
 }
 

@@ -8,7 +8,12 @@ import tensorflow as tf
 from dvae_tf.streamed import Streamed
 
 
-def test_rows_keep_their_order_however_long_each_takes():
+def test_rows_keep_their_order_however_long_each_takes(monkeypatch):
+    # On one core a row would be read after the other.
+    monkeypatch.setattr(tf.data, "AUTOTUNE", 4)
+    threads = tf.data.Options()
+    threads.threading.private_threadpool_size = 4
+
     def read(key):
         time.sleep(0.3 if key == 0 else 0.0)
         return np.int64(10 * key)
@@ -19,5 +24,7 @@ def test_rows_keep_their_order_however_long_each_takes():
         describe=str,
         spec=tf.TensorSpec([], tf.int64),
     )
+    stream = rows.stream(tf.data.Dataset.range(8).with_options(threads))
+    assert list(stream.as_numpy_iterator()) == [0, 10, 20, 30, 40, 50, 60, 70]
     assert np.asarray(rows).tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
     assert np.asarray(rows[[5, 0, 5]]).tolist() == [50, 0, 50]

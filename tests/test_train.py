@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, corruptions, evidence, randomness
+from dvae_tf import DVAE, corruptions, datasets, evidence, randomness
 from dvae_tf.runs import building, defaults, outcome, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
@@ -594,6 +595,21 @@ class TestDataOfRecord:
         error = np.sqrt(np.mean(their_error**2) + np.mean(ours.monte_carlo_error**2)) / 10
         assert abs(ours.mean - theirs.mean()) < 5 * error
         assert error < 0.1
+
+
+def test_what_the_command_says_of_the_outcome(tmp_path, capsys):
+    class Run(NamedTuple):
+        directory: RunDirectory
+        dataset: datasets.Dataset
+
+    reached = outcome.Outcome(best_bound=-21.505, noisy_psnr=11.25, denoised_psnr=18.5)
+    train._report(Run(RunDirectory(tmp_path / "a run"), datasets.load("digits")), reached)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f"best validation bound: {-21.505:.2f} nats per image",
+        "validation PSNR: corrupted 11.25 dB, denoised 18.50 dB",
+    ]
+    assert lines[-1] == f"evaluate:   python evaluate.py '{tmp_path / 'a run'}'"
 
 
 def test_staged_schedule_is_that_of_burda_et_al():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dvae_tf import nests
-from dvae_tf.denoising import Denoised
+from dvae_tf.denoised import Denoised
 from dvae_tf.evaluation.batchwise import batchwise
 from dvae_tf.evaluation.noise import every_noise
 from dvae_tf.evaluation.settings import Settings

@@ -17,7 +17,6 @@ from dvae_tf.observations import Observation
     takes=("conditional", "observation"),
     warms_up=True,
     latent_dim=6,
-    likelihood="gaussian",
     epochs=80,
     batch_size=16,
     optimizer="adamax",

@@ -4,6 +4,7 @@ All estimates are lines variance(s) = gain (s - offset) + read_noise^2. Where th
 depend on the signal, they are `Gaussian`. They are on the scale of the noisy images.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,9 +22,10 @@ _FEW_PIXELS = 2**22
 _MIN_PLACES = 200
 # Energies of flat places, in units of the noise. The second only cuts off what noise never reaches.
 _MAX_COARSE, _MAX_FINE = 1.1, 1.6
+_NUM_LEVELS, _FLATTEST = 20, 0.05
 _NUM_STEPS = 15
 _MAX_SAMPLES = 20_000  # of a group, in the final line
-_MAX_PIXELS = 2**17  # of a pair
+_MAX_PIXELS = 2**21  # of all pairs
 
 
 def from_images(images: Iterable[np.ndarray]) -> Observation:
@@ -39,9 +41,10 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
     and the result is the line nearest to all fits over the intensities of all images. Related: Foi et
     al. (2008), doi:10.1109/TIP.2008.2001399.
 
-    On simulated noise on photographs of 512 x 512 the error of the standard deviation is about 1 %,
-    and that of gain and read noise a few per cent where both contribute. Texture everywhere, such as
-    grass, is taken for noise, and so is the noise that a "clean" photograph already has.
+    With simulated noise on five photographs of about 400 x 500, gain and read noise had errors below
+    5 % where both contribute, and mostly below 2 %; a standard deviation of 0.098 on 400 photographs
+    had 0.8 %. Texture everywhere, such as grass, is taken for noise, and so is the noise that a
+    "clean" photograph already has.
 
     Args:
         images: arrays [H, W] or [H, W, C] of any sizes and any scale; NaN is missing. Images with a
@@ -54,28 +57,27 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
     large = [plane for plane in planes if min(plane.shape) >= flat_places.MIN_SIDE]
     num_shifts = 2 if sum(plane.size for plane in large) < _FEW_PIXELS else 1
     parts = []
+    information = 0.0  # on the slope
     for group in _groups(large):
         places = Places.join(flat_places.places_of(x, num_shifts=num_shifts) for x in group)
         line_and_flat = _line_of_flat_places(places)
         if line_and_flat is not None:
             line, flat = line_and_flat
             # Neighbouring coefficients of shifted transforms are dependent.
-            information = noise_line.standard_error(line, flat.mean, excess=2.0 * num_shifts) ** -2
+            information += noise_line.standard_error(line, flat.mean, 2.0 * num_shifts) ** -2
             signal = _thinned(places.mean, _MAX_SAMPLES)
-            parts.append((signal, line.variance(signal), information))
+            parts.append((signal, line.variance(signal)))
     if not parts:
         raise ValueError(
             "The noise must be estimated from images of at least 16 x 16 pixels with flat, unclipped "
             f"places and some noise. Received: {len(planes)} images (channels counted singly) without "
             "enough of them. Give more or larger images, or the observation's parameters."
         )
-    signal, variance, information = (
-        np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(3)
-    )
-    line = NoiseLine(0.0, float(np.median(variance)))
+    signal, variance = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    common = NoiseLine(0.0, float(np.median(variance)))
     for _ in range(_NUM_STEPS):
-        line = noise_line.step(line, signal, variance)
-    return line.as_observation(signal, float(np.sum(information) ** -0.5))
+        common = noise_line.step(common, signal, variance)
+    return common.as_observation(signal, information**-0.5 if information > 0 else math.inf)
 
 
 def _planes(image: np.ndarray) -> list[np.ndarray]:
@@ -107,11 +109,12 @@ def _line_of_flat_places(places: Places) -> tuple[NoiseLine, Places] | None:
     """Return the line of a group of images and its flat places, or None if there are too few."""
     if len(places) < _MIN_PLACES:
         return None
-    # To begin with, the flattest tenth at each intensity.
+    # The flattest places of each intensity count as flat: in busy images no others may be left.
     energy = np.maximum(places.fine, places.coarse)
-    levels = np.array_split(np.argsort(places.mean), 20)
-    flattest = [level[energy[level] <= np.quantile(energy[level], 0.1)] for level in levels]
-    flat = places[np.concatenate(flattest)]
+    is_flattest = np.zeros(len(places), bool)
+    for level in np.array_split(np.argsort(places.mean), _NUM_LEVELS):
+        is_flattest[level] = energy[level] <= np.quantile(energy[level], _FLATTEST)
+    flat = places[is_flattest]
     square = np.square(flat.detail)
     line = NoiseLine(0.0, float(np.median(square)) / 0.4549)  # the median of eps^2
     if not _is_noise(square, places.mean):
@@ -121,9 +124,7 @@ def _line_of_flat_places(places: Places) -> tuple[NoiseLine, Places] | None:
     for _ in range(_NUM_STEPS):
         variance = line.variance(places.mean)
         is_flat = (places.coarse <= _MAX_COARSE * variance) & (places.fine <= _MAX_FINE * variance)
-        if np.count_nonzero(is_flat) < _MIN_PLACES:
-            break
-        flat = places[is_flat]
+        flat = places[is_flat | is_flattest]
         next_line = noise_line.robust_step(line, flat.mean, np.square(flat.detail))
         # Half steps, because the choice of places answers to the line.
         line = NoiseLine(
@@ -165,11 +166,12 @@ def from_pairs(noisy: Iterable[np.ndarray], clean: Iterable[np.ndarray]) -> Obse
             )
         is_clipped = at_clipped_levels(x, saturated(y) | saturated(x))
         is_seen = ~(is_clipped | np.isnan(y) | np.isnan(x))
-        y, x = (_thinned(z[is_seen], _MAX_PIXELS).astype(np.float64) for z in (y, x))
+        y, x = y[is_seen].astype(np.float64), x[is_seen].astype(np.float64)
         if len(y) > 2 and np.ptp(x) > 0:
             scale, shift = np.polyfit(x, y, 1)
             parts.append((scale * x + shift, np.square(y - (scale * x + shift))))
-    signal, square = (np.concatenate([[]] + [part[i] for part in parts]) for i in range(2))
+    signal, square = (np.concatenate([[], *(part[i] for part in parts)]) for i in range(2))
+    signal, square = _thinned(signal, _MAX_PIXELS), _thinned(square, _MAX_PIXELS)
     if len(signal) < _MIN_PLACES or not _is_noise(square, signal):
         raise ValueError(
             f"The noise must be estimated from at least {_MIN_PLACES} pixels that are noisy and "

@@ -60,7 +60,7 @@ def _log_mass(n: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
 
     From 8 photons on it is -n (u - log(1 + u)) - log(2 pi n) / 2 - delta(n), u = (r - n) / n, with
     Stirling's series for delta. Source: Loader (2000), "Fast and accurate computation of binomial
-    probabilities", equations 3 to 5.
+    probabilities".
     """
     is_large = n >= 8.0
     few = tf.where(is_large, 0.0, n)

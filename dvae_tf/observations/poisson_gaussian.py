@@ -22,8 +22,7 @@ class PoissonGaussian(Observation):
         y ~ N(s, v(s)),   v(s) = gain max(s - offset, 0) + read_noise^2,
 
     with the variance at least gain^2 / 100. Draws come from the camera itself. Below the offset there
-    are no photons, and the mean is still s. Source: Foi et al. (2008), doi:10.1109/TIP.2008.2001399,
-    equation 4.
+    are no photons, and the mean is still s. Source: Foi et al. (2008), doi:10.1109/TIP.2008.2001399.
 
     Args:
         gain: the value of one photon, on the scale of the images; positive.

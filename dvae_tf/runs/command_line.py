@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 from dvae_tf import commands
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.kinds import KINDS
+from dvae_tf.observations import OBSERVATIONS
 from dvae_tf.runs import warm_start
 from dvae_tf.runs.options import ConfigurationError, OneOf, Options
 from dvae_tf.runs.presets import PRESETS
@@ -121,8 +122,8 @@ def _flags() -> dict[str, _Flag]:
         "clip": _Flag(NOISE, "Clip corrupted values to [0, 1]."),
         "observation": _Flag(
             NOISE,
-            "The images are noisy: model p(y|s) of the noise in them, by name and parameters, or auto "
-            "to estimate it.",
+            "The images are noisy, and this is the model p(y|s) of their noise, on the scale of "
+            f"[0, 1]: {_forms_of_observations()}. auto estimates it.",
         ),
         "objective": _Flag(BOUND, "Mean (elbo) or log-mean-exp (iwae) of the log weights."),
         "posterior": _Flag(
@@ -200,6 +201,11 @@ def _flags() -> dict[str, _Flag]:
         ),
         "resume": _Flag(RUN, "Continue the run in this directory, with its own configuration."),
     }
+
+
+def _forms_of_observations() -> str:
+    """Return how each observation is written: "gaussian:SIGMA, ..."."""
+    return ", ".join(observation.form() for observation in OBSERVATIONS.values())
 
 
 def _meanings_of_levels() -> str:

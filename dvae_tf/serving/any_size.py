@@ -12,7 +12,7 @@ score                      example, seed                   elbo, reconstruction,
 =========================  ==============================  ====================================
 
 `denoise` averages over a fixed number of posterior draws, whose random numbers are the same for all
-rows and requests: row i of the answer is `model.denoise(row, num_samples=NUM_DRAWS)`. `draw` returns
+rows and requests: row i of the answer is `model(row)`. `draw` returns
 one posterior draw a row, `model.draws(row, 1, seed=seed)`. `encode` follows the path of conditional
 means. A conditional model p(x|x~) has no p(x) and no latents to decode alone: `denoise` and `draw`
 are all that it has.
@@ -26,14 +26,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from dvae_tf import densities, latents, randomness
-from dvae_tf.denoising import HierarchyDenoiser
-from dvae_tf.generative_model import Purpose
+from dvae_tf.denoised import NUM_FIXED_DRAWS, HierarchyDenoiser
 from dvae_tf.model import DVAE
 from dvae_tf.serving import finite, names
 from dvae_tf.serving.signatures import SEED, Signatures, by_row, spec_of
 
-# S, the posterior draws behind `denoise`, and their seed.
-NUM_DRAWS, DRAW_SEED = 8, 0
 # Height and width of golden and warm-up inputs. Padding and cropping take part.
 _TRIAL_SIZE = (20, 13)
 
@@ -86,7 +83,7 @@ class AnySizeSignatures(Signatures):
 
     def meanings(self):
         added = {
-            "denoised": (f"mean of {NUM_DRAWS} posterior draws", [None, None]),
+            "denoised": (f"mean of {NUM_FIXED_DRAWS} posterior draws", [None, None]),
             "draw": (f"one posterior draw of the clean {self._model.kind.noun}", [None, None]),
             "mean": ("mean of a latent map, given the means of the coarser ones", [None, None]),
         }
@@ -105,8 +102,7 @@ class AnySizeSignatures(Signatures):
 
     def _denoise_examples(self, examples):
         x, valid = self._guarded(examples)
-        seed = randomness.fold_in(randomness.as_seed(DRAW_SEED), Purpose.DENOISING)
-        mean, stddev = self._denoiser.average_in_graph(x, NUM_DRAWS, seed, alike=True)
+        mean, stddev = self._denoiser.fixed_in_graph(x)
         outputs = self._named_examples("denoised", mean)
         return finite.answer(outputs | self._named_examples("stddev", stddev), valid)
 
@@ -119,7 +115,7 @@ class AnySizeSignatures(Signatures):
 
     def _draw_of_row(self, rows):
         x, seed = rows
-        seed = randomness.fold_in(seed[0], Purpose.DENOISING)
+        seed = randomness.fold_in(seed[0], randomness.Purpose.DENOISING)
         return self._denoiser.draw_in_graph(x, 0, seed)
 
     def encode(self, **inputs):
@@ -146,7 +142,7 @@ class AnySizeSignatures(Signatures):
 
     def _terms_of_row(self, rows):
         x, seed = rows
-        seed = randomness.fold_in(seed[0], Purpose.SCORING)
+        seed = randomness.fold_in(seed[0], randomness.Purpose.SCORING)
         q = self._model.encoder(x, training=False)
         z = latents.draw_along(q, seed=seed, num_samples=1)
         reconstruction = densities.log_reconstruction(self._model.decoder, z, x, copies=(1,))[0]

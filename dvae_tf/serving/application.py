@@ -30,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from dvae_tf.serving import memory
 from dvae_tf.serving.models import ModelDirectory, Version
 from dvae_tf.serving.page import Page
 from dvae_tf.serving.predict import predict
@@ -42,6 +43,8 @@ _PREDICT = re.compile(_PATH + ":predict")
 _GET = re.compile(_PATH + "(?P<metadata>/metadata)?")
 # JSON takes 25 times its size in memory, at worst: bodies above this size are read one at a time.
 _LARGE = 2**20
+# Seconds after which free memory is given back to the system.
+_MEMORY_SECONDS = 60.0
 
 
 class Application:
@@ -103,9 +106,15 @@ class Application:
                         _log.warning("cannot look for new versions (%s)", reason)
                     last = reason
 
-        watcher = asyncio.create_task(watch())
+        async def give_back():
+            while True:
+                await asyncio.sleep(_MEMORY_SECONDS)
+                await anyio.to_thread.run_sync(memory.give_back)
+
+        tasks = [asyncio.create_task(watch()), asyncio.create_task(give_back())]
         yield
-        watcher.cancel()
+        for task in tasks:
+            task.cancel()
 
     def _answer(self, handle: Callable[[Request, bytes], dict[str, Any]]):
         """Return an endpoint that runs `handle` in a thread."""

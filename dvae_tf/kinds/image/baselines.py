@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage import filters, morphology, restoration
 
+from dvae_tf.kinds.image import anscombe
+
 
 def median(image: np.ndarray, sigma: float) -> np.ndarray:
     """Median over a 3 x 3 neighbourhood, in each channel."""
@@ -30,6 +32,21 @@ def non_local_means(image: np.ndarray, sigma: float) -> np.ndarray:
         image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, channel_axis=-1
     )
     return smooth.reshape(image.shape)  # scikit-image drops a single channel
+
+
+def stabilized_non_local_means(
+    image: np.ndarray, gain: float, offset: float, read_noise: float
+) -> np.ndarray:
+    """Non-local means of an image with photon noise, after `anscombe.stabilized`.
+
+    Args:
+        image: [H, W, C].
+        gain: the value of one photon; positive.
+        offset: the value of a pixel without light.
+        read_noise: standard deviation of the noise of such a pixel.
+    """
+    smooth = non_local_means(anscombe.stabilized(image, gain, offset, read_noise), 1.0)
+    return anscombe.unbiased_inverse(smooth, gain, offset, read_noise)
 
 
 def wavelet(image: np.ndarray, sigma: float) -> np.ndarray:

@@ -66,6 +66,10 @@ def draws(decoder, q: tfd.Distribution, num_draws: int, seed: tf.Tensor) -> Exam
     return nests.separate(draw_value(p, value_seed), num_draws)
 
 
+# S and seed of `HierarchyDenoiser.fixed`, which stands in for the posterior mean of one vector.
+NUM_FIXED_DRAWS, FIXED_SEED = 8, 0
+
+
 class HierarchyDenoiser:
     """Denoises with a hierarchy of latents: the input goes up once, and each draw down once.
 
@@ -136,6 +140,14 @@ class HierarchyDenoiser:
             lambda count, *_: count < num_samples, add, (0, zeros, zeros, zeros)
         )
         return mean, tf.sqrt((squares + variance) / tf.cast(num_samples, tf.float32))
+
+    def fixed_in_graph(self, noisy):
+        """Return mean and standard deviation over draws whose random numbers never change.
+
+        Row i depends on row i alone: it is that of `average` with `NUM_FIXED_DRAWS` and `FIXED_SEED`.
+        """
+        seed = randomness.fold_in(randomness.as_seed(FIXED_SEED), randomness.Purpose.DENOISING)
+        return self.average_in_graph(noisy, NUM_FIXED_DRAWS, seed, alike=True)
 
     def _decode_draw(self, q, number, seed, origin, alike=False) -> tfd.Distribution:
         z = q.draw(seed=seed, num_samples=1, first=number, origin=origin, alike=alike)
