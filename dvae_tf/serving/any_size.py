@@ -12,10 +12,9 @@ score                      example, seed                   elbo, reconstruction,
 =========================  ==============================  ====================================
 
 `denoise` averages over a fixed number of posterior draws, whose random numbers are the same for all
-rows and requests: row i of the answer is `model(row)`. `draw` returns
-one posterior draw a row, `model.draws(row, 1, seed=seed)`. `encode` follows the path of conditional
-means. A conditional model p(x|x~) has no p(x) and no latents to decode alone: `denoise` and `draw`
-are all that it has.
+rows and requests: row i of the answer is `model(row)`. `draw` returns one posterior draw a row,
+`model.draws(row, 1, seed=seed)`. `encode` follows the path of conditional means. A conditional model
+p(x|x~) has no p(x) and no latents to decode alone: `denoise` and `draw` are all that it has.
 
 All rows of a request have one size. A kind of data limits how many parts, such as pixels, they have
 together (`Kind.max_parts`), because a draw needs some hundred bytes a pixel.
