@@ -66,7 +66,8 @@ def conclude(
         size = sum(int(np.prod(x.shape[1:])) for x in tf.nest.flatten(dataset.train.examples))
         kept = max(_MAX_MEASURED // size, _NUM_SHOWN)
         clean, noisy = _corrupted(config, dataset, model.corruption, kept)
-        denoised = model.predict(noisy, batch_size=500, verbose=0)
+        batch_size = config.batch_size if config.patch else 500
+        denoised = model.predict(noisy, batch_size=batch_size, verbose=0)
         outcome = Outcome(
             best_bound, float(psnr(clean, noisy).mean()), float(psnr(clean, denoised).mean())
         )

@@ -213,6 +213,8 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
     replicas = model.distribute_strategy.num_replicas_in_sync
     validation = run.dataset.validation
     validation = validation.take(slice(len(validation) // replicas * replicas))
+    # Larger batches save time for small examples; patches are large, and so are their networks.
+    size = config.batch_size if config.patch else max(config.batch_size, 500 // replicas * replicas)
     epoch, step = run.progress.epoch, run.progress.step_in_epoch
     # Counted from 1: Keras does so for `validation_freq`, and nowhere else.
     validated = [*range(config.validate_every, config.epochs, config.validate_every), config.epochs]
@@ -224,9 +226,7 @@ def _fit(run: Run, selected: list[keras.callbacks.Callback], verbose: int) -> No
             shuffle=False,  # the stream is shuffled already
             initial_epoch=first_step // steps,
             epochs=last_epoch,
-            validation_data=datasets.evaluation_batches(
-                validation, max(config.batch_size, 500 // replicas * replicas)
-            ),
+            validation_data=datasets.evaluation_batches(validation, size),
             validation_freq=validated,
             callbacks=selected,
             verbose=verbose if run.is_chief else 0,
