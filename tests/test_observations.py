@@ -19,7 +19,9 @@ from dvae_tf.observations import (
     Poisson,
     PoissonGaussian,
     estimation,
+    noise_line,
 )
+from dvae_tf.observations.noise_line import NoiseLine
 from dvae_tf.observations.saturation import saturated
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
@@ -502,14 +504,62 @@ def test_stack(frames, rng):
 def test_the_slope_of_a_stack_is_not_flattened(rng):
     """The noise of a pixel's mean exceeds the spread of the scene.
 
-    A regression on the mean itself would find a sixth of the slope. The standard error of the slope
-    is about 0.02, that of the variance at the scene's mean 0.01.
+    A regression on the mean itself would find a sixth of the slope. (Not of Poisson counts, whose
+    mean and variance are correlated by just as much.) The standard error of the slope is about 0.04,
+    that of the variance at the scene's mean 0.01.
     """
     scene = np.linspace(4, 6, 400 * 400).reshape(400, 400)
-    found = estimation.from_stack(rng.poisson(scene, (6, 400, 400)))
+    found = estimation.from_stack(rng.normal(scene, np.sqrt(scene), (6, 400, 400)))
     slope, intercept = line(found)
-    assert slope == pytest.approx(1, abs=0.1)
+    assert slope == pytest.approx(1, abs=0.2)
     assert 5 * slope + intercept == pytest.approx(5, abs=0.05)
+
+
+def test_what_a_line_says(rng):
+    signal = np.linspace(0.2, 1, 101)
+    assert NoiseLine(0.02, 0.01).as_observation(signal, 0.001) == PoissonGaussian(0.02, 0.0, 0.1)
+    below = NoiseLine(0.02, -0.002).as_observation(signal, 0.001)
+    assert below == PoissonGaussian(0.02, 0.1, 0.0)
+    for slope, standard_error in ((0.02, 0.01), (0.001, 1e-6), (-0.005, 1e-6)):
+        constant = NoiseLine(slope, 0.01).as_observation(signal, standard_error)
+        assert isinstance(constant, Gaussian)
+        assert constant.sigma**2 == pytest.approx(slope * 0.6 + 0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("with_instrument", [False, True])
+def test_standard_error_of_the_slope(with_instrument, rng):
+    """The spread of 400 estimates is measured to 1 / sqrt(800) of itself."""
+    truth = rng.uniform(1, 3, 500)
+    slopes, errors = [], []
+    for _ in range(400):
+        signal, z = truth, None
+        if with_instrument:
+            signal, z = (truth + 0.3 * rng.normal(size=500) for _ in range(2))
+        square = (truth + 1) * rng.normal(size=500) ** 2
+        found = NoiseLine(1.0, 1.0)
+        found = noise_line.step(found, signal, square, instrument=z)
+        errors.append(noise_line.standard_error(found, signal, square, instrument=z))
+        slopes.append(found.slope)
+    assert np.mean(slopes) == pytest.approx(1, abs=5 * np.std(slopes) / 20)
+    assert np.median(errors) == pytest.approx(np.std(slopes), rel=5 / np.sqrt(800))
+
+
+@pytest.mark.parametrize("max_deviation", [1.0, 3.0])
+def test_clipped_squares_are_unbiased_for_normal_residuals(max_deviation, rng):
+    n = 400_000
+    signal = rng.uniform(0.1, 1, n)
+    variance = 0.02 * signal + 0.001
+    square = variance * rng.normal(size=n) ** 2
+    found = NoiseLine(0.0, 0.01)
+    for _ in range(40):
+        found = noise_line.robust_step(found, signal, square, max_deviation)
+    error = noise_line.standard_error(found, signal, square)
+    # Clipping at one standard deviation leaves a third of the information.
+    factor = {1.0: np.sqrt(3), 3.0: 1.1}[max_deviation]
+    assert abs(found.slope - 0.02) < 5 * factor * error
+    weights = variance**-2 / np.sum(variance**-2)
+    relative = weights @ found.variance(signal) / (weights @ variance) - 1
+    assert abs(relative) < 5 * factor * np.sqrt(2 / n)
 
 
 def test_a_stack_of_constant_noise_is_gaussian(rng):

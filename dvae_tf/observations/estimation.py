@@ -63,8 +63,9 @@ def from_images(images: Iterable[np.ndarray]) -> Observation:
         line_and_flat = _line_of_flat_places(places)
         if line_and_flat is not None:
             line, flat = line_and_flat
+            error = noise_line.standard_error(line, flat.mean, np.square(flat.detail))
             # Neighbouring coefficients of shifted transforms are dependent.
-            information += noise_line.standard_error(line, flat.mean, 2.0 * num_shifts) ** -2
+            information += error**-2 / num_shifts
             signal = _thinned(places.mean, _MAX_SAMPLES)
             parts.append((signal, line.variance(signal)))
     if not parts:
@@ -181,15 +182,16 @@ def from_pairs(noisy: Iterable[np.ndarray], clean: Iterable[np.ndarray]) -> Obse
     line = NoiseLine(0.0, float(np.mean(square)))
     for _ in range(2 * _NUM_STEPS):
         line = noise_line.step(line, signal, square)
-    return line.as_observation(signal, noise_line.standard_error(line, signal))
+    return line.as_observation(signal, noise_line.standard_error(line, signal, square))
 
 
 def from_stack(stack: np.ndarray) -> Observation:
     """Estimate the noise of a camera from frames of one scene that does not move.
 
     This is a photon-transfer curve without bins. Frames are split in two halves, A and B. The
-    variance and the mean of each pixel over B follow the line; the pixel's mean over A is the
-    instrument, so that noise of the mean does not flatten the slope. Then A and B change places.
+    variance and the mean of each pixel over B follow the line. The instrument is the mean over B as
+    predicted from that over A, so that noise of the mean does not flatten the slope. Then A and B
+    change places.
     Missing pixels are left out, and intensities at which pixels are clipped.
 
     Args:
@@ -214,7 +216,7 @@ def from_stack(stack: np.ndarray) -> Observation:
     kept = [~at_clipped_levels(mean, share) for mean in means[::-1]]
     signal, square, instrument = (
         np.concatenate([half[chosen] for half, chosen in zip(x, kept, strict=True)])
-        for x in (means, variances, means[::-1])
+        for x in (means, variances, _predicted(means, means[::-1]))
     )
     if len(signal) < 2 * _MIN_PLACES or not _is_noise(square, signal):
         raise ValueError(
@@ -225,5 +227,16 @@ def from_stack(stack: np.ndarray) -> Observation:
     line = NoiseLine(0.0, float(np.mean(square)))
     for _ in range(2 * _NUM_STEPS):
         line = noise_line.step(line, signal, square, instrument=instrument)
-    excess = 2.0 / (len(halves[1]) - 1)
-    return line.as_observation(signal, noise_line.standard_error(line, signal, excess))
+    error = noise_line.standard_error(line, signal, square, instrument=instrument)
+    return line.as_observation(signal, error)
+
+
+def _predicted(targets: Sequence[np.ndarray], sources: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the best linear prediction of each target from its source."""
+    predictions = []
+    for target, source in zip(targets, sources, strict=True):
+        centred = source - source.mean()
+        power = centred @ centred
+        slope = centred @ target / power if power > 0 else 0.0
+        predictions.append(target.mean() + slope * centred)
+    return predictions

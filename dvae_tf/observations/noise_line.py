@@ -86,12 +86,13 @@ def _clipped_square(c: float) -> float:
     return 2 * normal.cdf(c) - 1 - 2 * c * normal.pdf(c) + 2 * c**2 * normal.sf(c)
 
 
-def standard_error(line: NoiseLine, signal: np.ndarray, excess: float = 2.0) -> float:
-    """Return the standard error of the slope for squares with relative variance `excess`.
-
-    The square of a normal residual has relative variance 2.
-    """
-    weights = line.variance(signal) ** -2.0
-    mean = weights @ signal / weights.sum()
-    information = weights @ np.square(signal - mean)
-    return math.sqrt(excess / information) if information > 0 else math.inf
+def standard_error(
+    line: NoiseLine, signal: np.ndarray, square: np.ndarray, *, instrument=None
+) -> float:
+    """Return the standard error of the slope of `step`, from the residuals of independent squares."""
+    z = signal if instrument is None else instrument
+    weights = line.variance(z) ** -2.0
+    centred = weights * (z - weights @ z / weights.sum())
+    residual = square - (line.slope * signal + line.intercept)
+    spread = abs(centred @ signal)
+    return float(np.linalg.norm(centred * residual) / spread) if spread > 0 else math.inf
