@@ -23,6 +23,7 @@ import tables
 import yaml
 from conftest import ROOT
 
+import denoise
 from dvae_tf.corruptions import CORRUPTIONS
 from dvae_tf.kinds import KINDS
 from dvae_tf.likelihoods import LIKELIHOODS
@@ -153,15 +154,19 @@ def test_scripts_for_clusters_parse(page):
 
 
 @pages_with("console")
-def test_transcripts_of_training_have_valid_flags(page, workspace_of_names, monkeypatch):
+def test_transcripts_have_valid_flags(page, workspace_of_names, monkeypatch):
     """What only a user can do is at least understood: flags, and defaults for what they leave out."""
     monkeypatch.chdir(workspace_of_names)
     for kind, text in blocks(page):
         for line in text.splitlines() if kind == "console" else ():
             words = shlex.split(line.removeprefix("$ "), comments=True)
-            is_new = words[:2] == ["python", "train.py"] and "--init-from" not in words
-            if is_new and "--resume" not in words:
+            is_new = not {"--init-from", "--resume"} & set(words)
+            if words[:2] == ["python", "train.py"] and is_new:
                 defaults.resolve(command_line.parse(words[2:]))
+            elif words[:2] == ["python", "denoise.py"]:
+                words = [word.strip("[]") for word in words if word != "...]"]
+                words = ["2" if len(word) == 1 else word for word in words]  # S, N
+                denoise.app.parse_args(words[2:], exit_on_error=False, print_error=False)
 
 
 @pytest.fixture
