@@ -27,8 +27,8 @@ class Drawn(NamedTuple):
         levels: the latent, a tuple of tensors [..., *event].
         parameters: parameters of p(x|z), [..., *shape].
         log_density: log q(z | y), [...], in nats.
-        kl: KL(q(z_l | z_>l, y) || p(z_l | z_>l)) of each level, [..., levels], in nats.
-        spreads: standard deviations of q(z_l | z_>l, y), as `levels`.
+        kl: KL(q || p) of each level, given the draws of the levels above, [..., levels], in nats.
+        spreads: standard deviations of q of each level, given the draws above, as `levels`.
     """
 
     levels: tuple
