@@ -71,7 +71,7 @@ class Kind:
         noun: word for one example in messages; its plural ends in s.
         part: word for one value of an example; its plural ends in s.
         field: name of an example that is one tensor, in the signatures of a SavedModel.
-        max_parts: how many `part`s the examples of one request to a server may have together, if the
+        max_parts: how many values the examples of one request to a server may have together, if the
             model takes examples of any size.
         noises: names of the corruptions that an evaluation tries.
         defaults: options for unknown data sets (see `runs.options`).
