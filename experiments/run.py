@@ -60,9 +60,24 @@ def _settings(config: Options, measure: trials.Measure) -> archive.Settings:
     """Return settings as JSON values, named `configuration.KEY` and `measure.KEY`."""
     found = {f"configuration.{k}": v for k, v in configuration.to_dict(config).items()}
     del found["configuration.seed"]  # in the trial's name
-    del found["configuration.init_from"]  # trials train from the start
+    for name, value in _NEWER.items():
+        if found[f"configuration.{name}"] == value:
+            del found[f"configuration.{name}"]
     found |= {f"measure.{k}": v for k, v in dataclasses.asdict(measure).items()}
     return json.loads(json.dumps(found))
+
+
+# Options that came after the first results, with the values that these had.
+_NEWER = {
+    "init_from": None,
+    "clean": None,
+    "patch": None,
+    "augment": False,
+    "range": None,
+    "observation": None,
+    "conditional": False,
+    "optimizer": "adam",
+}
 
 
 def train_and_measure(

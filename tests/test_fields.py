@@ -457,6 +457,8 @@ def is_equal(ours, theirs) -> bool:
     """Whether two observations are the same, up to the rounding of float32."""
     if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
         return ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=1e-4)
+    if isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray):
+        return False
     return ours == theirs
 
 

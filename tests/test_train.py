@@ -17,7 +17,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import train
-from dvae_tf import DVAE, corruptions, datasets, evidence, randomness
+from dvae_tf import DVAE, corruptions, datasets, evidence, networks, observations, randomness
 from dvae_tf.runs import building, defaults, outcome, training
 from dvae_tf.runs.directory import RunDirectory
 from dvae_tf.runs.options import Options
@@ -601,15 +601,24 @@ def test_what_the_command_says_of_the_outcome(tmp_path, capsys):
     class Run(NamedTuple):
         directory: RunDirectory
         dataset: datasets.Dataset
+        model: DVAE
 
     reached = outcome.Outcome(best_bound=-21.505, noisy_psnr=11.25, denoised_psnr=18.5)
-    train._report(Run(RunDirectory(tmp_path / "a run"), datasets.load("digits")), reached)
+    directory, digits = RunDirectory(tmp_path / "a run"), datasets.load("digits")
+    run = Run(directory, digits, DVAE(*networks.mlp((8, 8, 1), 2, hidden=(3,))))
+    train._report(run, reached)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
         f"best validation bound: {-21.505:.2f} nats per image",
         "validation PSNR: corrupted 11.25 dB, denoised 18.50 dB",
     ]
-    assert lines[-1] == f"evaluate:   python evaluate.py '{tmp_path / 'a run'}'"
+    assert lines[-1] == f"evaluate:   python evaluate.py '{directory}'"
+    observed = networks.ladder((8, 8, 1), 2, filters=(3,), observation=observations.Gaussian(0.1))
+    train._report(run._replace(model=DVAE(*observed)), outcome.Outcome(best_bound=3.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "best validation bound: 3.00 nats per image"
+    assert "PSNR" not in lines[1]
+    assert lines[-1] == f"denoise:    python denoise.py '{directory}' FILES --out cleaned"
 
 
 def test_staged_schedule_is_that_of_burda_et_al():

@@ -34,10 +34,11 @@ class _Array(NamedTuple):
 
 def holds_pairs(path: str | os.PathLike) -> bool:
     """Return whether this is an .npz file with `x_noisy` and `x_clean`."""
-    if not os.fspath(path).endswith(".npz"):
+    path = os.path.expanduser(path)
+    if not os.fspath(path).endswith(".npz") or not os.path.isfile(path):  # a pipe would wait
         return False
     try:
-        with zipfile.ZipFile(os.path.expanduser(path)) as archive:
+        with zipfile.ZipFile(path) as archive:
             return {f"{key}.npy" for key in PAIRS} <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False

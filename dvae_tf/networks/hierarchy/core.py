@@ -284,4 +284,4 @@ def padded(images: tf.Tensor, multiple: int) -> tf.Tensor:
 
 def _sum(maps: tf.Tensor) -> tf.Tensor:
     """[N, h, w, c] -> [N]"""
-    return tf.reduce_sum(maps, axis=(1, 2, 3))
+    return tf.reduce_sum(maps, axis=tuple(range(1, len(maps.shape))))
