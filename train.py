@@ -76,7 +76,7 @@ def _prepare(options: Options) -> Run:
         f"data:  {config.dataset}, {len(train)} training {run.dataset.kind.noun}s of "
         f"{_in_words(run.dataset.example_shape)}{', read as needed' * train.is_streamed}, "
         f"binarize {config.binarize}\n"
-        f"noise: {run.dataset.kind.describe_noise(run.model.corruption)}\n"
+        f"noise: {_noise(run)}\n"
         f"model: {config.network} {' '.join(map(str, config.hidden))}, "
         f"{config.latent_dim} latents, {config.likelihood} likelihood, {config.precision}\n"
         f"bound: {config.objective}, {config.posterior} posterior, M={config.num_corruptions}, "
@@ -85,6 +85,15 @@ def _prepare(options: Options) -> Run:
         flush=True,
     )
     return run
+
+
+def _noise(run: Run) -> str:
+    """Describe the noise: that which is simulated, or that which is in the data."""
+    if run.model.observation is not None:
+        return f"in the data, {run.model.observation.describe()}"
+    if run.dataset.is_paired:
+        return "in the data, learnt from pairs"
+    return run.dataset.kind.describe_noise(run.model.corruption)
 
 
 def _in_words(shape) -> str:
