@@ -33,7 +33,7 @@ FLAGS = {
 app = commands.app(
     NAME,
     "Denoise pictures of any format and size with a trained run. Results have the names, formats, "
-    "sizes and types of their inputs. What is done is skipped when the same command runs again.",
+    "sizes and types of their inputs. A second run of the same command skips files that are done.",
 )
 
 
@@ -80,11 +80,10 @@ def _denoise(
             f"RUN_DIR must be a run on images. Received: {run_dir}, of {model.kind.noun}s. "
             "Choose another run."
         )
-    text = getattr(config, "range", None)
-    scale = Scale.from_text(text) if text else None
+    scale = Scale.from_text(config.range) if config.range else None
     denoiser = Denoiser(model, settings, scale=scale, tile=tile)
     content = hashlib.sha256(directory.model_path.read_bytes()).hexdigest()
-    key = [content, text, __version__]
+    key = [content, config.range, __version__]
     outcome = Job(works, Path(out), denoiser, name=NAME, key=key).run()
     parts = [
         f"{number} {words}"

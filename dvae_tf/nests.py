@@ -14,9 +14,9 @@ def batch_size(nest) -> int | tf.Tensor:
     return tf.shape(first)[0] if tf.is_tensor(first) else len(first)
 
 
-def repeat(nest, times: int):
+def repeat(nest, times: int | tf.Tensor):
     """Repeat the batch as a block: [B, ...] -> [times B, ...]."""
-    if times == 1:
+    if isinstance(times, int) and times == 1:
         return nest
     return tf.nest.map_structure(lambda x: tf.tile(x, [times] + [1] * (len(x.shape) - 1)), nest)
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from dvae_tf import randomness
+from dvae_tf.configured import Configured
 from dvae_tf.kinds.image import pixels
 from dvae_tf.registry import Registry
 
@@ -47,7 +48,7 @@ def highest(level) -> float:
     return max(level) if isinstance(level, (tuple, list)) else level
 
 
-class Corruption:
+class Corruption(Configured):
     """Base class of corruptions p(x~|x). A subclass defines `corrupt` and the attributes below.
 
     Args:
@@ -133,20 +134,6 @@ class Corruption:
     def get_config(self) -> dict[str, Any]:
         level = self.level if isinstance(self.level, float) else list(self.level)
         return {"level": level, "clip": self.clip}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Corruption":
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
 
 def from_name(name: str, level: Level | None = None, *, clip: bool = False) -> Corruption:

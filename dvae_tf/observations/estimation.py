@@ -179,10 +179,7 @@ def from_pairs(noisy: Iterable[np.ndarray], clean: Iterable[np.ndarray]) -> Obse
             f"neither clipped nor missing. Received: {len(signal)} usable pixels. Give more pairs, or "
             "the observation's parameters."
         )
-    line = NoiseLine(0.0, float(np.mean(square)))
-    for _ in range(2 * _NUM_STEPS):
-        line = noise_line.step(line, signal, square)
-    return line.as_observation(signal, noise_line.standard_error(line, signal, square))
+    return _of_line(signal, square)
 
 
 def from_stack(stack: np.ndarray) -> Observation:
@@ -224,6 +221,13 @@ def from_stack(stack: np.ndarray) -> Observation:
             f"neither clipped nor missing. Received: {len(signal) // 2} usable pixels. Record frames "
             "with a shorter exposure."
         )
+    return _of_line(signal, square, instrument=instrument)
+
+
+def _of_line(
+    signal: np.ndarray, square: np.ndarray, *, instrument: np.ndarray | None = None
+) -> Observation:
+    """Return the observation whose line goes through the squared residuals at these signals."""
     line = NoiseLine(0.0, float(np.mean(square)))
     for _ in range(2 * _NUM_STEPS):
         line = noise_line.step(line, signal, square, instrument=instrument)

@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from dvae_tf.configured import Configured
 from dvae_tf.registry import Registry
 
 OBSERVATIONS: Registry[type["Observation"]] = Registry("observation", "dvae_tf.observations")
 
 
-class Observation:
+class Observation(Configured):
     """Base class of observations p(y|s), with mean s. A subclass defines the methods below.
 
     Values of an example are observed independently of each other. A subclass's constructor takes
@@ -63,20 +64,6 @@ class Observation:
 
     def get_config(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in self.parameters}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Observation":
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
 
 def finite(name: str, value, meaning: str, *, above: float = -math.inf, least: float = -math.inf):

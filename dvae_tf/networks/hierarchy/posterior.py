@@ -125,12 +125,9 @@ class LadderPosterior(tfd.Distribution):
         return self._descend(1, noise=zeros)
 
     def _descend(self, count, **given) -> Drawn:
-        def repeated(maps):
-            return maps and tuple(tf.tile(d, [count] + [1] * (len(d.shape) - 1)) for d in maps)
-
         return self._core.descend(
-            repeated(self._features),
-            repeated(self._conditions),
+            self._features and nests.repeat(self._features, count),
+            self._conditions and nests.repeat(self._conditions, count),
             size=self._size,
             training=self._training,
             **given,

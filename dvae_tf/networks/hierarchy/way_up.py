@@ -50,5 +50,7 @@ class WayUp(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
-        sizes = ((height and height >> n, width and width >> n) for n in range(1, 99))
-        return tuple((batch, *size, f) for size, f in zip(sizes, self.filters, strict=False))
+        return tuple(
+            (batch, height and height >> level, width and width >> level, f)
+            for level, f in enumerate(self.filters, start=1)
+        )
